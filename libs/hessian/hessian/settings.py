@@ -1,0 +1,82 @@
+"""Settings in sections: a service's own Settings class inherits the sections it needs and no other.
+
+Every variable starts with `HESSIAN_`. Secrets are named by *file*, never given as values: environment variables show in process lists.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, HttpUrl
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from hessian.errors import Refused
+
+
+class BadSettings(Refused):
+    """The configuration cannot work as it stands."""
+
+
+class Section(BaseSettings):
+    """One group of variables."""
+
+    model_config = SettingsConfigDict(env_prefix="HESSIAN_", extra="ignore", frozen=True)
+
+
+class ServiceSettings(Section):
+    """Where this service listens and how it speaks."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(ge=0, le=65535)
+    log_level: str = "INFO"
+    log_json: bool = False
+
+
+class TokenSettings(Section):
+    """Bearer tokens of this node, one file each (32 random bytes or more, in text)."""
+
+    admin_token_file: Path
+    coordinator_token_file: Path
+    trainer_token_file: Path
+
+
+class DatabaseSettings(Section):
+    """Postgres: the URL without the password, the password in a file."""
+
+    database_url: str = Field(description="postgresql+psycopg://role@host:port/database")
+    database_password_file: Path
+
+
+class ChainSettings(Section):
+    """The Ethereum node and the contract this service trusts."""
+
+    rpc_url: HttpUrl
+    chain_id: int = Field(ge=1)
+    repository_address: str = Field(pattern=r"^0x[0-9a-fA-F]{40}$")
+    repository_block: int = Field(default=0, ge=0, description="block of the contract's deployment; nothing is read before it")
+
+
+class IpfsSettings(Section):
+    """Kubo's RPC, or the embedded block store that speaks the same."""
+
+    ipfs_url: HttpUrl
+
+
+class VaultSettings(Section):
+    """What opens the keys at rest."""
+
+    passphrase_file: Path
+
+
+def read_secret(path: Path) -> str:
+    """The secret in a file, without its line end. Raises BadSettings when missing, empty or readable by others."""
+    try:
+        mode = path.stat().st_mode
+        secret = path.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise BadSettings(f"the secret file {path} cannot be read: {error.strerror}") from error
+    if not secret:
+        raise BadSettings(f"the secret file {path} is empty")
+    if mode & 0o077:
+        raise BadSettings(f"the secret file {path} can be read by other users: chmod 600 {path}")
+    return secret
