@@ -1,0 +1,78 @@
+"""The engine of one service: its own role, its own schema, opened once at start and closed at the end."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from sqlalchemy import URL, MetaData, make_url, text
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
+
+from hessian.errors import DatabaseUnavailable
+from hessian.postgres.session import Session
+from hessian.settings import DatabaseSettings, read_secret
+
+POOL_SIZE = 8
+LOCK_TIMEOUT_MS = 10_000
+
+
+def naming_metadata() -> MetaData:
+    """A fresh MetaData whose constraint names are predictable: each service's `Base` takes its own."""
+    return MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+class Database:
+    """Sessions on one engine. `begin` is the only way to a session: it commits at its end or rolls back."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self.engine = engine
+        self._sessions = async_sessionmaker(engine, class_=Session, expire_on_commit=False)
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[Session]:
+        """One transaction. Raises DatabaseUnavailable when Postgres cannot be reached or gives up on a lock."""
+        try:
+            async with self._sessions.begin() as session:
+                yield session
+        except (OperationalError, InterfaceError) as error:
+            raise DatabaseUnavailable from error
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                raise DatabaseUnavailable from error
+            raise
+
+    async def ping(self) -> None:
+        """Raises DatabaseUnavailable."""
+        async with self.begin() as session:
+            await session.execute(text("select 1"))
+
+
+def database_url(settings: DatabaseSettings) -> URL:
+    """The URL with the password from its file. Raises BadSettings."""
+    return make_url(settings.database_url).set(password=read_secret(settings.database_password_file))
+
+
+@asynccontextmanager
+async def open_database(url: URL | str) -> AsyncIterator[Database]:
+    """Open the pool for the life of a service."""
+    engine = create_async_engine(
+        url,
+        pool_size=POOL_SIZE,
+        max_overflow=POOL_SIZE,
+        pool_pre_ping=True,
+        pool_timeout=10,
+        connect_args={"options": f"-c lock_timeout={LOCK_TIMEOUT_MS} -c timezone=UTC", "connect_timeout": 10},
+    )
+    try:
+        yield Database(engine)
+    finally:
+        await engine.dispose()
