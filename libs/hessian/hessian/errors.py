@@ -8,7 +8,7 @@ HessianError
 │   ├── Conflict            the state does not allow it             409
 │   └── TooLarge            over a published limit                  413
 ├── Unavailable         the world may change by itself             503, retried with backoff
-│   ├── ChainUnavailable · IpfsUnavailable · DatabaseUnavailable · ServiceUnavailable
+│   ├── ChainUnavailable · IpfsUnavailable · DatabaseUnavailable · ServiceUnavailable (ServiceFailed)
 └── Violated            something that must never happen, happened 500, not retried, stops loudly
     ├── ChainDiverged · SlotOverflow · KeyLost
 
@@ -97,6 +97,10 @@ class DatabaseUnavailable(Unavailable):
 
 class ServiceUnavailable(Unavailable):
     """A service of this node does not answer."""
+
+
+class ServiceFailed(ServiceUnavailable):
+    """A service of this node met an error of its own: trying again may help, trying for ever will not."""
 
 
 class Violated(HessianError):

@@ -68,6 +68,12 @@ class VaultSettings(Section):
     passphrase_file: Path
 
 
+class KeySettings(Section):
+    """How long a Paillier modulus must be before this node works with it."""
+
+    minimum_key_bits: int = Field(default=2048, ge=256, description="smaller moduli are refused; below 2048 is for tests only")
+
+
 def read_secret(path: Path) -> str:
     """The secret in a file, without its line end. Raises BadSettings when missing, empty or readable by others."""
     try:

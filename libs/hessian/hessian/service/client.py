@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
 import structlog
 
-from hessian.errors import Refused, ServiceUnavailable
+from hessian.errors import Refused, ServiceFailed, ServiceUnavailable
 from hessian.service.edge import CORRELATION_HEADER
 
 TIMEOUT = httpx.Timeout(30.0, connect=5.0)
@@ -47,20 +49,33 @@ class ServiceClient:
         await self._http.aclose()
 
     async def request(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """Send one request. Raises ServiceUnavailable (no answer, 5xx, 429) or PeerRefused (4xx)."""
-        correlation = structlog.contextvars.get_contextvars().get("correlation_id")
-        headers = dict(options.pop("headers", {}))
-        if correlation:
-            headers[CORRELATION_HEADER.decode()] = str(correlation)
+        """Send one request. Raises ServiceUnavailable (no answer, 5xx, 429; for a 500 ServiceFailed) or PeerRefused (4xx)."""
         try:
-            response = await self._http.request(method, path, headers=headers, **options)
+            response = await self._http.request(method, path, headers=_headers(options), **options)
         except httpx.HTTPError as error:
             raise ServiceUnavailable(f"{self._service} does not answer ({type(error).__name__})") from error
+        self._require_success(response)
+        return response
+
+    @asynccontextmanager
+    async def stream(self, method: str, path: str, **options: Any) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The body of the answer, chunk by chunk. Raises as `request` does; ServiceUnavailable also when the answer ends early."""
+        try:
+            async with self._http.stream(method, path, headers=_headers(options), **options) as response:
+                if not response.is_success:
+                    await response.aread()
+                self._require_success(response)
+                yield response.aiter_bytes()
+        except httpx.HTTPError as error:
+            raise ServiceUnavailable(f"{self._service} does not answer ({type(error).__name__})") from error
+
+    def _require_success(self, response: httpx.Response) -> None:
         if response.is_success:
-            return response
+            return
         title, detail = _problem_of(response)
         if response.status_code >= 500 or response.status_code == 429:
-            raise ServiceUnavailable(f"{self._service} answered {response.status_code} {title}: {detail}")
+            error = ServiceFailed if response.status_code == 500 else ServiceUnavailable
+            raise error(f"{self._service} answered {response.status_code} {title}: {detail}")
         raise PeerRefused(self._service, response.status_code, title, detail)
 
     async def get(self, path: str, **options: Any) -> Any:
@@ -71,6 +86,15 @@ class ServiceClient:
         """POST JSON, decoded from JSON (None for 204)."""
         response = await self.request("POST", path, json=body, **options)
         return response.json() if response.content else None
+
+
+def _headers(options: dict[str, Any]) -> dict[str, str]:
+    """The request's own headers, taken out of `options`, and the correlation id of the request that is being served."""
+    headers = dict(options.pop("headers", {}))
+    correlation = structlog.contextvars.get_contextvars().get("correlation_id")
+    if correlation:
+        headers[CORRELATION_HEADER.decode()] = str(correlation)
+    return headers
 
 
 def _problem_of(response: httpx.Response) -> tuple[str, str]:

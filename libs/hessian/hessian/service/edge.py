@@ -66,7 +66,7 @@ class TooLargeAsProblem:
 
         async def answer(message: Message) -> None:
             nonlocal replaced
-            if message["type"] == "http.response.start" and message["status"] == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            if message["type"] == "http.response.start" and _is_plain_too_large(message):
                 replaced = True
                 refusal = TooLarge("the request's body is over the limit of this route")
                 await problem_response(Request(scope), refusal)(scope, receive, send)
@@ -74,6 +74,12 @@ class TooLargeAsProblem:
                 await send(message)
 
         await self._app(scope, receive, answer)
+
+
+def _is_plain_too_large(start: Message) -> bool:
+    """A 413 that is no Problem yet: those of the app itself say which limit it was."""
+    is_problem = dict(start["headers"]).get(b"content-type") == b"application/problem+json"
+    return bool(start["status"] == HTTPStatus.REQUEST_ENTITY_TOO_LARGE) and not is_problem
 
 
 class _StrictJsonRequest(Request):
