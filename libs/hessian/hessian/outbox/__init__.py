@@ -1,0 +1,1 @@
+"""What leaves for the chain is a row first. Rows become transactions after their commit, exactly once, whatever crashes in between."""
