@@ -21,15 +21,19 @@ def _redact(_logger: object, _method: str, event: structlog.typing.EventDict) ->
 def configure_logging(service: str, *, level: str = "INFO", as_json: bool = False) -> None:
     """Set up this process's log lines once, before anything else speaks."""
     renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        structlog.processors.JSONRenderer()
+        if as_json
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
     )
+    # the default tracebacks, in both forms, print every frame's local variables: keys, statistics, tokens
+    tracebacks = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _redact,
-            structlog.processors.dict_tracebacks if as_json else structlog.processors.StackInfoRenderer(),
+            tracebacks if as_json else structlog.processors.StackInfoRenderer(),
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),

@@ -70,6 +70,7 @@ async def open_database(url: URL | str) -> AsyncIterator[Database]:
         max_overflow=POOL_SIZE,
         pool_pre_ping=True,
         pool_timeout=10,
+        hide_parameters=True,  # an error that quotes a statement would quote sealed values, keystores and tokens' hashes with it
         connect_args={"options": f"-c lock_timeout={LOCK_TIMEOUT_MS} -c timezone=UTC", "connect_timeout": 10},
     )
     try:
