@@ -1,0 +1,1 @@
+"""The neighbours of this node, one file each: paths and shapes stand here and nowhere else."""
