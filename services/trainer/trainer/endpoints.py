@@ -1,0 +1,85 @@
+"""The two jobs. Handlers move bytes between owner-api and a job's process; nothing is computed and nothing is kept here."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import AsyncIterator
+
+from fastapi import APIRouter, Depends, Request, Response
+from pydantic import ValidationError
+
+from hessian.errors import Conflict, ServiceUnavailable
+from hessian.identifiers import digest_of
+from hessian.service.client import PeerRefused, ServiceClient
+from hessian.service.edge import StrictJsonRoute
+from hessian.service.problems import refusals
+from hessian.service.tokens import requires
+from trainer.job import Job
+from trainer.pool import JobCrashed, JobLimitExceeded, JobPool, JobRefused, TrainerBusy
+from trainer.schemas import GradientStepRequest, RedeemedTicket, StatisticsRead, StatisticsRequest
+
+DAG_CBOR = "application/vnd.ipld.dag-cbor"
+router = APIRouter(route_class=StrictJsonRoute, responses=refusals(TrainerBusy, JobCrashed, ServiceUnavailable))
+
+
+class TicketForOtherArtifacts(Conflict):
+    """The ticket was issued for another manifest or other weights than the request brings."""
+
+
+@router.post(
+    "/statistics",
+    tags=["statistics"],
+    summary="Compute a dataset's sufficient statistics",
+    dependencies=[Depends(requires("coordinator", "trainer"))],
+    responses=refusals(JobRefused, JobLimitExceeded, PeerRefused),
+)
+async def compute(request: Request, wanted: StatisticsRequest) -> StatisticsRead:
+    """Stream the rows behind the ticket into a fresh process; the trainer itself holds a chunk of them at a time."""
+    pool: JobPool = request.state.pool
+    owner: ServiceClient = request.state.owner
+    header = json.dumps({"manifest": base64.b64encode(wanted.manifest).decode(), "minimum_key_bits": request.state.minimum_key_bits})
+    answer = await pool.run(Job.STATISTICS, header.encode(), _rows(owner, wanted.ticket))
+    return StatisticsRead.model_validate_json(answer)
+
+
+@router.post(
+    "/gradient-steps",
+    tags=["gradient-steps"],
+    summary="Compute one member's masked gradient",
+    dependencies=[Depends(requires("coordinator"))],
+    responses={
+        200: {"description": "A masked gradient: one artifact of canonical DAG-CBOR", "content": {DAG_CBOR: {}}},
+        **refusals(JobRefused, JobLimitExceeded, TicketForOtherArtifacts, PeerRefused),
+    },
+    response_class=Response,
+)
+async def step(request: Request, wanted: GradientStepRequest) -> Response:
+    """Redeem the ticket at owner-api, check that it was issued for exactly these artifacts, compute in a fresh process."""
+    pool: JobPool = request.state.pool
+    owner: ServiceClient = request.state.owner
+    ticket = await _redeem(owner, wanted.ticket)
+    if ticket.manifest_digest != digest_of(wanted.manifest).hex() or ticket.weights_digest != digest_of(wanted.weights).hex():
+        raise TicketForOtherArtifacts
+    header = {
+        "manifest": base64.b64encode(wanted.manifest).decode(),
+        "weights": base64.b64encode(wanted.weights).decode(),
+        "ticket": ticket.model_dump(mode="json"),
+        "minimum_key_bits": request.state.minimum_key_bits,
+    }
+    artifact = await pool.run(Job.GRADIENT_STEP, json.dumps(header).encode())
+    return Response(artifact, media_type=DAG_CBOR)
+
+
+async def _rows(owner: ServiceClient, ticket: str) -> AsyncIterator[bytes]:
+    async with owner.stream("GET", f"/v1/tickets/{ticket}/rows") as chunks:
+        async for chunk in chunks:
+            yield chunk
+
+
+async def _redeem(owner: ServiceClient, ticket: str) -> RedeemedTicket:
+    answer = await owner.request("POST", "/v1/tickets/redeem", json={"ticket": ticket})
+    try:
+        return RedeemedTicket.model_validate_json(answer.content)
+    except ValidationError as error:
+        raise ServiceUnavailable("owner-api answered a ticket with something this trainer does not understand") from error
