@@ -1,0 +1,43 @@
+"""lender-api's FastAPI app on a given world."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request
+
+from hessian.service.app import create_service
+from lender_api.models import endpoints as models
+from lender_api.rounds import endpoints as rounds
+from lender_api.validation_sets import endpoints as validation_sets
+from lender_api.withdrawals import endpoints as withdrawals
+from lender_api.world import World
+
+DESCRIPTION = """The lender's node: validation rows, models with their Paillier keys, the rounds that train them, and the wallet that pays.
+
+The admin token is the lender's own. The coordinator token belongs to the node's coordinator; what it calls is idempotent and re-reads the
+chain at the final block before anything is done. Wei are decimal strings, errors are in billionths (10⁻⁹)."""
+
+
+def create_app(world: World) -> FastAPI:
+    """Routes on `world`, which the caller opens and closes."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
+        yield {"world": world, "database": world.database, "node_tokens": world.node_tokens}
+
+    def ready(_: Request) -> Mapping[str, Callable[[], Awaitable[None]]]:
+        async def chain() -> None:
+            await world.chain.final_block()
+
+        return {"database": world.database.ping, "chain": chain, "ipfs": world.store.check}
+
+    return create_service(
+        title="lender-api",
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        routers=[withdrawals.router, validation_sets.router, models.router, models.coordinator_router, rounds.router],
+        ready=ready,
+    )

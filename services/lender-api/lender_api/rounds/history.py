@@ -1,0 +1,110 @@
+"""The rows of rounds: made when a round is seen, brought in step with the chain, told to the lender."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+
+from hessian.chain.blocks import Receipt
+from hessian.chain.events import RoundDefaulted, RoundOpened, RoundSettled, decode_all
+from hessian.chain.records import CohortRecord, RoundRecord, RoundState
+from hessian.errors import KeyLost
+from hessian.identifiers import Digest, RoundId
+from hessian.outbox.tables import TransactionState
+from hessian.postgres.session import Session
+from hessian.service.fields import Page, next_cursor
+from lender_api import tables
+from lender_api.models.service import by_chain_id, take_over
+from lender_api.rounds.schemas import RoundRead
+from lender_api.tables import Model, Round, Weights
+from lender_api.world import World
+
+_IN_FLIGHT = [state.name.lower() for state in RoundState if state.is_in_flight]
+
+
+async def remember(session: Session, model: Model, round_id: RoundId, record: RoundRecord, cohort: CohortRecord) -> Round:
+    """The row of a round, made on first sight and brought up to `record`; locked. Raises KeyLost when its weights are not ours."""
+    base = await weights_of(session, model, record.weights_digest)
+    await session.execute(
+        insert(Round)
+        .values(
+            round_id=round_id,
+            model=model.id,
+            cohort_id=record.cohort_id,
+            state=record.state.name.lower(),
+            members=len(cohort.members),
+            rows=cohort.total_rows,
+            weights_digest=record.weights_digest,
+            error_before=base.error,
+        )
+        .on_conflict_do_nothing(index_elements=["round_id"])
+    )
+    row = (await session.execute(select(Round).where(Round.round_id == round_id).with_for_update())).scalar_one()
+    follow(row, record)
+    return row
+
+
+def follow(row: Round, record: RoundRecord) -> None:
+    """Take over what the contract says; an older block changes nothing."""
+    if record.state.name.lower() in _IN_FLIGHT and row.state not in _IN_FLIGHT:
+        return
+    row.state, row.submitted, row.unlocked = record.state.name.lower(), record.submitted, record.unlocked
+
+
+async def weights_of(session: Session, model: Model, digest: Digest) -> Weights:
+    """The weights with this digest. Raises KeyLost: what the chain names as ours must be here."""
+    row = (await session.execute(select(Weights).where(Weights.model == model.id, Weights.digest == digest))).scalar_one_or_none()
+    if row is None:
+        raise KeyLost(f"the chain's weights {digest.hex()} of model {model.model_id} are not in this database: restore it from its backup")
+    return row
+
+
+async def page(session: Session, world: World, model: Model, *, after: int, limit: int) -> Page[RoundRead]:
+    """A model's rounds in order. Those in flight are read from the final block first: others may have ended them."""
+    query = select(Round).where(Round.model == model.id, Round.number > after).order_by(Round.number).limit(limit + 1)
+    rows = list((await session.execute(query)).scalars())
+    if any(row.state in _IN_FLIGHT for row in rows):
+        block = await world.chain.final_block()
+        for row in rows:
+            if row.state in _IN_FLIGHT:
+                follow(row, await world.repository.round(RoundId(row.round_id), block))
+        await session.flush()
+    cursor = next_cursor(rows[limit - 1].number) if len(rows) > limit else None
+    return Page(items=[RoundRead.model_validate(row) for row in rows[:limit]], next=cursor)
+
+
+async def on_opened(world: World, session: Session, row: tables.Outbox, receipt: Receipt | None) -> None:
+    """Outbox handler: a round has begun."""
+    if receipt is None or row.state is not TransactionState.FINAL:
+        return
+    for event in decode_all(receipt.logs, row.to):
+        if isinstance(event, RoundOpened):
+            model = await by_chain_id(session, event.model_id)
+            if model is not None:
+                block = await world.chain.final_block()
+                record = await world.repository.round(event.round_id, block)
+                cohort = await world.repository.cohort(event.cohort_id, block)
+                await remember(session, model, event.round_id, record, cohort)
+
+
+async def on_ended(world: World, session: Session, row: tables.Outbox, receipt: Receipt | None) -> None:
+    """Outbox handler of reports and expiries: how the round ended, what it paid, and where that leaves the model."""
+    if receipt is None or row.state is not TransactionState.FINAL:
+        return
+    round_id = RoundId(int(row.subject))
+    block = await world.chain.final_block()  # not the receipt's: a node forgets the state of old blocks
+    record = await world.repository.round(round_id, block)
+    model = await by_chain_id(session, record.model_id)
+    if model is None:
+        return
+    cohort = await world.repository.cohort(record.cohort_id, block)
+    ended = await remember(session, model, round_id, record, cohort)
+    ended.settled_at = datetime.fromtimestamp(receipt.block.timestamp, UTC)
+    for event in decode_all(receipt.logs, row.to):
+        if isinstance(event, RoundSettled):
+            ended.reward_wei, ended.pool_wei = event.reward, event.pool
+        elif isinstance(event, RoundDefaulted):
+            ended.pool_wei = event.pool
+    take_over(model, await world.repository.model(record.model_id, block))

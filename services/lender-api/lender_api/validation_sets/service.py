@@ -1,0 +1,56 @@
+"""Taking in validation rows: checked whole before anything is stored, sealed when stored."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+
+from sqlalchemy import select
+
+from hessian.errors import NotFound
+from hessian.identifiers import digest_of
+from hessian.postgres.session import Session
+from lender_api.tables import ValidationSet
+from lender_api.validation_sets import csv_table
+from lender_api.world import World
+
+
+class ValidationSetUnknown(NotFound):
+    """There is no such validation set."""
+
+
+async def create(session: Session, world: World, *, name: str, label: str, positive: str, data: bytes) -> ValidationSet:
+    """Check and store a CSV. Raises RowsRefused, ColumnMissing, CellRefused, FitRefused; then nothing is stored."""
+    summary = await asyncio.to_thread(csv_table.check, data, label=label, positive=positive)
+    identity = uuid.uuid4()
+    row = ValidationSet(
+        id=identity,
+        name=name,
+        label=label,
+        positive=positive,
+        negatives=list(summary.negatives),
+        rows=summary.rows,
+        positives=summary.positives,
+        columns=list(summary.columns),
+        digest=digest_of(data),
+        sealed_csv=await asyncio.to_thread(world.keys.seal_rows, identity, data),
+    )
+    session.add(row)
+    await session.flush()
+    await session.refresh(row)
+    return row
+
+
+async def get(session: Session, identity: uuid.UUID) -> ValidationSet:
+    """Raises ValidationSetUnknown."""
+    row = (await session.execute(select(ValidationSet).where(ValidationSet.id == identity))).scalar_one_or_none()
+    if row is None:
+        raise ValidationSetUnknown
+    return row
+
+
+async def cells(session: Session, world: World, row: ValidationSet, names: tuple[str, ...]) -> dict[str, list[str]]:
+    """The cells of some columns. Raises ColumnMissing, KeyLost."""
+    await session.refresh(row, ["sealed_csv"])
+    data = await asyncio.to_thread(world.keys.open_rows, row)
+    return await asyncio.to_thread(csv_table.cells_of, data, names)

@@ -1,0 +1,29 @@
+"""The wallet and its withdrawals on the wire."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from pydantic import BaseModel, Field
+
+from hessian.service.fields import AddressField, WeiRead
+
+
+class WalletRead(BaseModel):
+    """The lender's account at the final block."""
+
+    address: AddressField
+    balance_wei: WeiRead = Field(description="Ether of the account: what escrows and gas are paid from")
+    credit_wei: WeiRead = Field(description="Booked by the contract, waiting for a withdrawal")
+
+
+class WithdrawalRead(BaseModel):
+    """Credits on their way to the wallet."""
+
+    id: UUID
+    state: str = Field(description="pending · signed · sent · final · failed", examples=["sent"])
+    amount_wei: WeiRead = Field(description="The credit that was seen; once final, what came out")
+    transaction_hash: str | None = Field(default=None, examples=["0x" + "5c" * 32])
+    reason: str | None = Field(default=None, description="Why it failed")
+    created_at: datetime

@@ -1,0 +1,81 @@
+"""Everything one lender's node runs on, opened in one place and closed in reverse. Tests open the same world on their own neighbours."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from hessian.chain.client import Chain, open_chain
+from hessian.chain.repository import ModelRepository
+from hessian.identifiers import Address
+from hessian.ipfs.kubo import open_store
+from hessian.ipfs.store import ContentStore
+from hessian.outbox.outbox import Outbox
+from hessian.postgres.engine import Database, database_url, open_database
+from hessian.service.tokens import NodeTokens
+from hessian.settings import read_secret
+from lender_api import tables
+from lender_api.keys import Keys, open_keys
+from lender_api.migration import require_head
+from lender_api.settings import Settings
+
+
+@dataclass(frozen=True)
+class World:
+    """What handlers and workers share."""
+
+    database: Database
+    chain: Chain
+    repository: ModelRepository
+    store: ContentStore
+    keys: Keys
+    outbox: Outbox[tables.Outbox]
+    node_tokens: NodeTokens
+    minimum_key_bits: int
+    to_prepare: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when a model was committed that the preparation worker has to take on."""
+
+
+@asynccontextmanager
+async def open_world(settings: Settings) -> AsyncIterator[World]:
+    """Open it all. Raises BadSettings, KeyLost, or Unavailable when a neighbour does not answer."""
+    tokens = NodeTokens(
+        admin=read_secret(settings.admin_token_file),
+        coordinator=read_secret(settings.coordinator_token_file),
+        trainer=read_secret(settings.trainer_token_file),
+    )
+    passphrase = read_secret(settings.passphrase_file)
+    async with (
+        open_database(database_url(settings)) as database,
+        open_chain(settings) as chain,
+        open_store(settings) as store,
+    ):
+        await require_head(database)
+        await store.check()
+        async with database.begin() as session:
+            keys = await open_keys(session, passphrase)
+        yield World(
+            database=database,
+            chain=chain,
+            repository=ModelRepository(chain, Address(settings.repository_address)),
+            store=store,
+            keys=keys,
+            outbox=Outbox(tables.Outbox),
+            node_tokens=tokens,
+            minimum_key_bits=settings.minimum_key_bits,
+        )
+
+
+def _world(request: Request) -> World:
+    world = request.state.world
+    assert isinstance(world, World)  # noqa: S101  # what the lifespan put there
+    return world
+
+
+TheWorld = Annotated[World, Depends(_world)]
+"""The world as a handler's argument."""

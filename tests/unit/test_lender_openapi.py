@@ -1,0 +1,48 @@
+"""The published document of lender-api: every route says what it does, who may call it, and how it refuses."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+
+from lender_api.app import create_app
+from lender_api.world import World
+
+DOCUMENT: dict[str, Any] = create_app(cast(World, None)).openapi()
+OPERATIONS = {
+    f"{method} {path}": operation
+    for path, methods in DOCUMENT["paths"].items()
+    for method, operation in methods.items()
+    if path.startswith("/v1")
+}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_operation__each__has_words_a_token_and_problem_answers(name: str) -> None:
+    operation = OPERATIONS[name]
+    assert operation["summary"]
+    assert operation["description"]
+    assert operation["security"] == [{"HTTPBearer": []}]
+    assert operation["responses"]["4XX"]["content"]["application/json"]["schema"]["$ref"].endswith("/Problem")
+    successes = [answer for status, answer in operation["responses"].items() if status.startswith("2")]
+    assert all("$ref" in answer["content"]["application/json"]["schema"] for answer in successes)
+
+
+@pytest.mark.parametrize("name", ["post /v1/models", "post /v1/models/{id}/close", "post /v1/withdrawals"])
+def test_operation__that_moves_money__requires_an_idempotency_key(name: str) -> None:
+    headers = [item for item in OPERATIONS[name]["parameters"] if item["in"] == "header"]
+    assert [(item["name"], item["required"]) for item in headers] == [("Idempotency-Key", True)]
+
+
+def test_schemas__of_money__are_decimal_strings() -> None:
+    found = [
+        (name, field, schema)
+        for name, model in DOCUMENT["components"]["schemas"].items()
+        for field, schema in model.get("properties", {}).items()
+        if field.endswith("_wei")
+    ]
+    assert len(found) >= 12
+    for name, field, schema in found:
+        kinds = [part.get("type") for part in schema.get("anyOf", [schema])]
+        assert set(kinds) <= {"string", "null"}, (name, field)
