@@ -1,0 +1,53 @@
+"""`python -m owner_api` serves; `python -m owner_api migrate` brings the schema to head and ends.
+
+API, outbox relay and enrolment worker live and die together: whichever ends takes the process with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from hessian.logging import configure_logging
+from hessian.outbox.relay import Relay
+from hessian.postgres.engine import database_url
+from hessian.service.process import run_service, serve
+from owner_api.app import create_app
+from owner_api.datasets.service import sweep
+from owner_api.enrollments import worker
+from owner_api.handlers import handlers
+from owner_api.migration import migrate
+from owner_api.settings import OwnerApiSettings
+from owner_api.world import open_world
+
+
+async def _serve(stop: asyncio.Event) -> None:
+    settings = OwnerApiSettings()
+    configure_logging("owner-api", level=settings.log_level, as_json=settings.log_json)
+    async with open_world(settings) as world:
+        await sweep(world.database, world.datasets)
+        relay = Relay(world.database, world.chain, world.outbox, world.wallets.signer_of, handlers(world))
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(relay.run(stop), name="relay")
+            tasks.create_task(worker.run(world, stop), name="enrolments")
+            tasks.create_task(serve(create_app(world), settings, stop), name="api")
+
+
+async def _migrate(_: asyncio.Event) -> None:
+    url = database_url(OwnerApiSettings())
+    await asyncio.to_thread(migrate, url)
+
+
+def main() -> None:
+    """The command line."""
+    match sys.argv[1:]:
+        case []:
+            run_service("owner-api", _serve)
+        case ["migrate"]:
+            run_service("owner-api", _migrate)
+        case _:
+            sys.exit("usage: python -m owner_api [migrate]")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""owner-api's app: its routes over a world that the caller opens and closes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request
+
+from hessian.service.app import ReadyCheck, create_service
+from owner_api.catalogue import endpoints as catalogue
+from owner_api.contributions import endpoints as contributions
+from owner_api.datasets import endpoints as datasets
+from owner_api.earnings import endpoints as earnings
+from owner_api.enrollments import endpoints as enrollments
+from owner_api.owners import endpoints as owners
+from owner_api.world import World
+
+
+def create_app(world: World) -> FastAPI:
+    """The app over a world."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
+        yield world.state()
+
+    async def chain_answers() -> None:
+        await world.chain.final_block()
+
+    def ready(_: Request) -> Mapping[str, ReadyCheck]:
+        return {"database": world.database.ping, "chain": chain_answers, "ipfs": world.store.check}
+
+    return create_service(
+        title="Hessian owner-api",
+        description="The data owner's node: wallets, encrypted datasets, enrolments under the owner's own policy, contributions, earnings.",
+        lifespan=lifespan,
+        routers=[
+            owners.router,
+            datasets.router,
+            catalogue.router,
+            catalogue.coordination,
+            enrollments.router,
+            contributions.router,
+            contributions.round_router,
+            contributions.ticket_router,
+            earnings.router,
+        ],
+        ready=ready,
+    )

@@ -1,0 +1,114 @@
+"""Models as the catalogue shows them."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from hessian.chain.records import Terms
+from hessian.service.fields import AddressField, DigestField, WeiRead
+
+
+class TermsRead(BaseModel):
+    """The contract's terms. Money in wei, errors in billionths, windows in seconds, the deadline in seconds since 1970."""
+
+    bounty: WeiRead
+    base_fee: WeiRead
+    member_bond: WeiRead
+    initial_error: int
+    target_error: int
+    max_rounds: int
+    cohort_size: int
+    row_cap: int
+    split_rule: str = Field(examples=["by_rows"])
+    submit_window: int
+    accept_window: int
+    unlock_window: int
+    evaluate_window: int
+    training_deadline: int
+
+    @classmethod
+    def of(cls, terms: Terms) -> TermsRead:
+        """From the contract's record."""
+        plain = {name: int(getattr(terms, name)) for name in cls.model_fields if name != "split_rule"}
+        return cls(**plain, split_rule=terms.split_rule.name.lower())
+
+
+class ManifestRead(BaseModel):
+    """What the verified manifest says."""
+
+    name: str
+    description: str
+    dimension: int
+    columns: list[str]
+    label: str
+    positive: list[str]
+    loss: str
+    metric: str
+    privacy: str
+    key_bits: int
+
+
+class CatalogueModelRead(BaseModel):
+    """A model as of the final block."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "model_id": 1,
+                    "lender": "0x52908400098527886E0F7030069857D2E4169EE7",
+                    "state": "open",
+                    "is_closed": False,
+                    "best_error": 250000000,
+                    "rounds_paid": 0,
+                    "terms": {
+                        "bounty": "1000000000000000000",
+                        "base_fee": "1000000000000000",
+                        "member_bond": "10000000000000000",
+                        "initial_error": 250000000,
+                        "target_error": 200000000,
+                        "max_rounds": 8,
+                        "cohort_size": 5,
+                        "row_cap": 1000000,
+                        "split_rule": "by_rows",
+                        "submit_window": 3600,
+                        "accept_window": 3600,
+                        "unlock_window": 3600,
+                        "evaluate_window": 3600,
+                        "training_deadline": 1800000000,
+                    },
+                    "manifest_digest": "0x" + "ab" * 32,
+                    "manifest": {
+                        "name": "consumer loans",
+                        "description": "probability of default",
+                        "dimension": 42,
+                        "columns": ["int_rate", "Class"],
+                        "label": "Class",
+                        "positive": ["bad"],
+                        "loss": "squared",
+                        "metric": "squared-error",
+                        "privacy": "none",
+                        "key_bits": 3072,
+                    },
+                    "problem": None,
+                    "cohort_id": 3,
+                    "members": "4/5",
+                    "objections": [],
+                }
+            ]
+        }
+    )
+
+    model_id: int
+    lender: AddressField
+    state: str
+    is_closed: bool
+    best_error: int = Field(description="billionths")
+    rounds_paid: int
+    terms: TermsRead
+    manifest_digest: DigestField
+    manifest: ManifestRead | None = Field(description="Absent when this node refused the manifest")
+    problem: str | None = Field(description="Why the manifest was refused")
+    cohort_id: int = Field(description="The cohort that fills now")
+    members: str = Field(description="Members in that cohort / members it needs")
+    objections: list[str] = Field(description="What this node's policy has against it; empty: nothing")

@@ -1,0 +1,80 @@
+"""`/v1/datasets`: an owner's CSV files, encrypted on this node's own disk."""
+
+from __future__ import annotations
+
+import uuid
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request
+
+from hessian.learning.columns import ColumnMissing
+from hessian.learning.rows import RowsRefused
+from hessian.service.edge import StrictJsonRoute
+from hessian.service.fields import Page, PageLimit, page_after
+from hessian.service.problems import refusals
+from hessian.service.transaction import Transaction
+from owner_api.auth import CallingOwner
+from owner_api.datasets import service
+from owner_api.datasets.schemas import DatasetRead
+from owner_api.datasets.service import DatasetAlreadyUploaded, DatasetInUse, DatasetNotFound, UploadCutOff
+from owner_api.datasets.validation import DatasetRefused, DatasetTooLarge
+from owner_api.paging import cut, rows_of
+from owner_api.tables import Dataset
+from owner_api.world import TheWorld
+
+router = APIRouter(route_class=StrictJsonRoute, prefix="/datasets", tags=["datasets"])
+LARGEST_UPLOAD = 1 << 40
+"""Not the limit that counts: that one is a setting, and kept while the bytes arrive."""
+
+_TEXT = r"^[^\x00-\x1f\x7f]+$"
+_Text = Annotated[str, Query(min_length=1, max_length=200, pattern=_TEXT)]
+_CSV = {
+    "requestBody": {
+        "required": True,
+        "description": "CSV with a header, UTF-8",
+        "content": {"text/csv": {"schema": {"type": "string"}, "example": "income,Class\n4200,good\n1800,bad\n"}},
+    }
+}
+
+
+@router.post(
+    "",
+    status_code=HTTPStatus.CREATED,
+    summary="Upload a dataset",
+    openapi_extra=_CSV,
+    max_body_size=LARGEST_UPLOAD,
+    responses=refusals(DatasetAlreadyUploaded, RowsRefused, ColumnMissing, DatasetRefused, DatasetTooLarge, UploadCutOff),
+)
+async def upload(request: Request, world: TheWorld, owner: CallingOwner, name: _Text, label: _Text, positive: _Text) -> DatasetRead:
+    """The body is the CSV itself. `label` names the column with the outcome, `positive` its value for a loan that went bad."""
+    declared = request.headers.get("content-length", "0")
+    if declared.isdecimal() and int(declared) > world.settings.dataset_bytes:
+        raise DatasetTooLarge(f"a dataset may have at most {world.settings.dataset_bytes} bytes")
+    return DatasetRead.model_validate(await service.receive(world, owner, name, label, positive, request.stream()))
+
+
+@router.get("", summary="List datasets")
+async def page(
+    session: Transaction, owner: CallingOwner, after: Annotated[int, Depends(page_after)], limit: PageLimit = 50
+) -> Page[DatasetRead]:
+    """The calling owner's datasets, oldest first."""
+    rows = await rows_of(session, Dataset, owner.id, after, limit, Dataset.deleted_at.is_(None))
+    return cut(rows, limit, DatasetRead.model_validate)
+
+
+@router.get("/{dataset_id}", summary="Show a dataset", responses=refusals(DatasetNotFound))
+async def read(session: Transaction, owner: CallingOwner, dataset_id: uuid.UUID) -> DatasetRead:
+    """One dataset of the calling owner."""
+    return DatasetRead.model_validate(await service.find(session, owner, dataset_id))
+
+
+@router.delete(
+    "/{dataset_id}",
+    status_code=HTTPStatus.NO_CONTENT,
+    summary="Delete a dataset",
+    responses=refusals(DatasetNotFound, DatasetInUse),
+)
+async def delete(world: TheWorld, owner: CallingOwner, dataset_id: uuid.UUID) -> None:
+    """Delete rows, statistics and fingerprints. Refused while an enrolment of it is active."""
+    await service.delete(world, owner, dataset_id)

@@ -1,0 +1,128 @@
+"""Receiving, listing and deleting datasets."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import uuid
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import structlog
+from sqlalchemy import exists, select
+from sqlalchemy.exc import IntegrityError
+from starlette.requests import ClientDisconnect
+
+from hessian.errors import Conflict, Malformed, NotFound
+from hessian.identifiers import Digest
+from hessian.postgres.engine import Database
+from hessian.postgres.session import Session
+from owner_api.datasets import lineage
+from owner_api.datasets.storage import DatasetStorage, Incoming
+from owner_api.datasets.validation import DatasetTooLarge, Summary, validate
+from owner_api.tables import Dataset, Enrollment, EnrollmentState, Owner
+from owner_api.world import World
+
+log = structlog.get_logger()
+FINGERPRINT_PURPOSE = "row fingerprints"
+_ACTIVE = [state for state in EnrollmentState if state.is_active]
+
+
+class DatasetNotFound(NotFound):
+    """There is no such dataset of this owner."""
+
+
+class DatasetAlreadyUploaded(Conflict):
+    """This owner has a dataset with the same bytes and label already."""
+
+
+class DatasetInUse(Conflict):
+    """An enrolment of this dataset is active: leave its cohort first."""
+
+
+class UploadCutOff(Malformed):
+    """The upload ended before its end; nothing of it was kept."""
+
+
+async def receive(world: World, owner: Owner, name: str, label: str, positive_value: str, body: AsyncIterator[bytes]) -> Dataset:
+    """Take an upload whole or not at all: encrypted as it arrives, validated, then made visible.
+
+    Raises UploadCutOff, DatasetAlreadyUploaded, TooLarge, and what `validate` raises.
+    """
+    dataset = Dataset(id=uuid.uuid4(), owner_id=owner.id, name=name, label=label, positive_value=positive_value)
+    async with world.datasets.receive(dataset.id) as incoming:
+        dataset.size, dataset.digest = await _store(incoming, body, world.settings.dataset_bytes)
+        summary = await asyncio.to_thread(
+            validate,
+            incoming.read(),
+            label=label,
+            positive_value=positive_value,
+            limits=world.settings,
+            fingerprint_key=world.vault.derive(FINGERPRINT_PURPOSE),
+        )
+        dataset.rows, dataset.column_names = summary.rows, summary.columns
+        await asyncio.to_thread(incoming.publish)
+        await _insert(world.database, dataset, summary)
+    log.info("dataset_received", dataset_id=str(dataset.id), rows=dataset.rows, bytes=dataset.size)
+    return dataset
+
+
+async def _store(incoming: Incoming, body: AsyncIterator[bytes], most: int) -> tuple[int, Digest]:
+    """Size and digest of what came. Raises UploadCutOff, DatasetTooLarge."""
+    hasher, size = hashlib.sha256(), 0
+    try:
+        async for chunk in body:
+            hasher.update(chunk)
+            size += len(chunk)
+            if size > most:
+                raise DatasetTooLarge(f"a dataset may have at most {most} bytes")
+            await asyncio.to_thread(incoming.write, chunk)
+    except ClientDisconnect as error:
+        raise UploadCutOff from error
+    await asyncio.to_thread(incoming.finish)
+    return size, Digest(hasher.digest())
+
+
+async def _insert(database: Database, dataset: Dataset, summary: Summary) -> None:
+    try:
+        async with database.begin() as session:
+            await lineage.lock_owner(session, dataset.owner_id)
+            dataset.lineage = await lineage.lineage_of(session, dataset.owner_id, summary.fingerprints)
+            session.add(dataset)
+            await session.flush()
+            await session.refresh(dataset)
+            await lineage.remember(session, dataset.id, summary.fingerprints)
+    except IntegrityError as error:
+        raise DatasetAlreadyUploaded from error
+
+
+async def find(session: Session, owner: Owner, dataset_id: uuid.UUID, *, lock: bool = False) -> Dataset:
+    """A dataset of this owner that was not deleted. Raises DatasetNotFound."""
+    wanted = select(Dataset).where(Dataset.id == dataset_id, Dataset.owner_id == owner.id, Dataset.deleted_at.is_(None))
+    dataset = (await session.execute(wanted.with_for_update() if lock else wanted)).scalar_one_or_none()
+    if dataset is None:
+        raise DatasetNotFound
+    return dataset
+
+
+async def delete(world: World, owner: Owner, dataset_id: uuid.UUID) -> None:
+    """Remove a dataset: its row's content and fingerprints in one transaction, then its file. Raises DatasetNotFound, DatasetInUse."""
+    async with world.database.begin() as session:
+        await lineage.lock_owner(session, owner.id)
+        dataset = await find(session, owner, dataset_id, lock=True)
+        if (await session.execute(select(exists().where(Enrollment.dataset_id == dataset.id, Enrollment.state.in_(_ACTIVE))))).scalar_one():
+            raise DatasetInUse
+        dataset.deleted_at = datetime.now(UTC)
+        dataset.name, dataset.column_names = "", []
+        await lineage.forget(session, dataset)
+    await world.datasets.delete(dataset_id)
+    log.info("dataset_deleted", dataset_id=str(dataset_id))
+
+
+async def sweep(database: Database, storage: DatasetStorage) -> None:
+    """At start: remove the files of uploads and deletions that a kill cut short."""
+    async with database.begin() as session:
+        known = set((await session.execute(select(Dataset.id).where(Dataset.deleted_at.is_(None)))).scalars())
+    removed = await asyncio.to_thread(storage.sweep, known)
+    if removed:
+        log.info("leftover_files_removed", files=removed)

@@ -1,0 +1,82 @@
+"""Money as an owner sees it."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from hessian.outbox.tables import TransactionState
+from hessian.service.fields import AddressField, WeiRead
+from owner_api.tables import OutgoingTransaction, Withdrawal
+
+
+class EarnedByModel(BaseModel):
+    """Rewards of settled rounds of one model."""
+
+    model_id: int
+    rounds: int
+    earned_wei: WeiRead
+
+
+class EarningsRead(BaseModel):
+    """What an owner has and is owed."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "address": "0x52908400098527886E0F7030069857D2E4169EE7",
+                    "balance_wei": "990000000000000000",
+                    "credit_wei": "30000000000000000",
+                    "earned_wei": "20000000000000000",
+                    "models": [{"model_id": 1, "rounds": 3, "earned_wei": "20000000000000000"}],
+                }
+            ]
+        }
+    )
+
+    address: AddressField
+    balance_wei: WeiRead = Field(description="Ether in the wallet at the head block")
+    credit_wei: WeiRead = Field(description="What the contract owes at the final block: rewards, and bonds that came back")
+    earned_wei: WeiRead = Field(description="Rewards of all settled rounds, withdrawn or not")
+    models: list[EarnedByModel]
+
+
+class WithdrawalRead(BaseModel):
+    """How far a withdrawal is."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "0b0c4a52-4c2e-4d5b-9d4b-0f9d3b6f5a11",
+                    "state": "final",
+                    "transaction_hash": "0x" + "ab" * 32,
+                    "amount_wei": "30000000000000000",
+                    "reason": None,
+                    "created_at": "2026-11-22T14:00:00Z",
+                }
+            ]
+        }
+    )
+
+    id: uuid.UUID
+    state: TransactionState
+    transaction_hash: str | None
+    amount_wei: WeiRead | None = Field(description="Known once the transaction is final")
+    reason: str | None
+    created_at: datetime
+
+    @classmethod
+    def of(cls, row: Withdrawal, transaction: OutgoingTransaction) -> WithdrawalRead:
+        """From its row and its transaction's."""
+        return cls(
+            id=row.id,
+            state=transaction.state,
+            transaction_hash=transaction.transaction_hash,
+            amount_wei=row.amount,
+            reason=transaction.failure,
+            created_at=row.created_at,
+        )

@@ -1,0 +1,47 @@
+"""This node's policy applied to what the chain, the manifest and its own history say (PROTOCOL §4, "Owner-side policy")."""
+
+from __future__ import annotations
+
+import uuid
+
+from hessian.chain.records import CohortRecord, Terms
+from hessian.cohorts.policy import CohortFacts, LineageRelease, ModelFacts, judge_cohort, judge_lineage, judge_model
+from hessian.identifiers import Address
+from hessian.postgres.session import Session
+from owner_api.datasets import lineage as lineages
+from owner_api.settings import OwnerApiSettings
+
+ANY_COHORT = 0
+"""Stands for a cohort that is not chosen yet: every earlier release is one of another cohort."""
+
+
+def model_objections(settings: OwnerApiSettings, terms: Terms, *, alone_confirmed: bool) -> list[str]:
+    """Against any cohort of a model whose manifest, certificate included, was verified."""
+    windows = (
+        ("submit", terms.submit_window),
+        ("accept", terms.accept_window),
+        ("unlock", terms.unlock_window),
+        ("evaluate", terms.evaluate_window),
+    )
+    facts = ModelFacts(cohort_size=terms.cohort_size, windows=windows, certificate_valid=True)
+    return judge_model(settings.owner_policy, facts, single_confirmed=alone_confirmed)
+
+
+def cohort_objections(
+    settings: OwnerApiSettings, cohort: CohortRecord, *, cohort_size: int, dimension: int, joining: tuple[Address, int] | None = None
+) -> list[str]:
+    """Against a cohort as it stands, with `joining` (account, rows) added."""
+    members = [(member.account, member.rows) for member in cohort.members]
+    if joining is not None:
+        members.append(joining)
+    return judge_cohort(settings.owner_policy, CohortFacts(cohort_size=cohort_size, dimension=dimension, members=tuple(members)))
+
+
+async def lineage_objections(session: Session, settings: OwnerApiSettings, lineage: uuid.UUID, cohort_id: int) -> list[str]:
+    """Against opening rows of this lineage to this cohort. No model requires differential privacy yet."""
+    earlier = [
+        LineageRelease(release.chain_id, release.contract, release.cohort_id, requires_privacy=False)
+        for release in await lineages.released_cohorts(session, lineage)
+    ]
+    candidate = LineageRelease(settings.chain_id, settings.contract, cohort_id, requires_privacy=False)
+    return judge_lineage(earlier, candidate)

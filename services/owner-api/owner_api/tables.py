@@ -1,0 +1,320 @@
+"""The rows of owner-api. Secrets are sealed columns (`hessian.postgres.vault`), named `sealed_…`; states carry their transitions.
+
+`number` orders the rows of a list: pages are cut by it. Ids shown outside are UUIDs.
+"""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Annotated, Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    Numeric,
+    String,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from hessian.errors import Violated
+from hessian.identifiers import Address, Digest, Wei
+from hessian.outbox.tables import OutboxRow
+from hessian.postgres.columns import AddressColumn, CreatedAt, DigestColumn, UpdatedAt, WeiColumn
+from hessian.postgres.engine import naming_metadata
+from hessian.postgres.idempotency import IdempotentAnswer
+from hessian.postgres.vault import VaultHeader
+
+Id = Annotated[uuid.UUID, mapped_column(primary_key=True, default=uuid.uuid4)]
+Number = Annotated[int, mapped_column(BigInteger, Identity(), unique=True)]
+
+
+class ForbiddenTransition(Violated):
+    """A row cannot go from this state to that."""
+
+
+class Base(DeclarativeBase):
+    """Every table of this service's schema."""
+
+    metadata = naming_metadata()
+    __mapper_args__ = {"eager_defaults": True}  # noqa: RUF012 - SQLAlchemy's own form; else `updated_at` would be read by a later, hidden query
+
+
+class Header(VaultHeader, Base):
+    """The vault's header."""
+
+
+class Answer(IdempotentAnswer, Base):
+    """Answers given under an Idempotency-Key."""
+
+
+class OutgoingTransaction(OutboxRow, Base):
+    """The outbox."""
+
+
+class Owner(Base):
+    """A data owner: one wallet, one token."""
+
+    __tablename__ = "owners"
+
+    id: Mapped[Id]
+    number: Mapped[Number]
+    name: Mapped[str] = mapped_column(String(200), unique=True)
+    address: Mapped[Address] = mapped_column(AddressColumn, unique=True)
+    keystore: Mapped[dict[str, Any]] = mapped_column(JSONB)  # Web3 Secret Storage v3: the private key under the node's passphrase
+    token_hash: Mapped[bytes] = mapped_column(LargeBinary(32), unique=True)
+    created_at: Mapped[CreatedAt]
+
+
+class Dataset(Base):
+    """An uploaded CSV; its rows lie in an encrypted file of the same id. After a deletion the row stays for the history, emptied."""
+
+    __tablename__ = "datasets"
+    __table_args__ = (
+        Index(
+            "uq_datasets_content", "owner_id", "digest", "label", "positive_value", unique=True, postgresql_where=text("deleted_at is null")
+        ),
+    )
+
+    id: Mapped[Id]
+    number: Mapped[Number]
+    owner_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("owners.id"), index=True)
+    name: Mapped[str] = mapped_column(String(200))
+    label: Mapped[str] = mapped_column(Text)
+    positive_value: Mapped[str] = mapped_column(Text)
+    column_names: Mapped[list[str]] = mapped_column(JSONB)
+    rows: Mapped[int] = mapped_column(BigInteger)
+    size: Mapped[int] = mapped_column(BigInteger)  # bytes of the CSV
+    digest: Mapped[Digest] = mapped_column(DigestColumn)
+    lineage: Mapped[uuid.UUID] = mapped_column(index=True)
+    created_at: Mapped[CreatedAt]
+    deleted_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+
+
+class RowFingerprint(Base):
+    """A keyed hash of one row of a dataset. Datasets that share one are versions of one lineage (PROTOCOL §4)."""
+
+    __tablename__ = "row_fingerprints"
+
+    dataset_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("datasets.id", ondelete="CASCADE"), primary_key=True)
+    fingerprint: Mapped[bytes] = mapped_column(LargeBinary(16), primary_key=True, index=True)
+
+
+class Release(Base):
+    """This node signed an unlock for rows of this lineage: from then on the cohort's sum counts as known (PROTOCOL §4)."""
+
+    __tablename__ = "releases"
+    __table_args__ = (UniqueConstraint("lineage", "chain_id", "contract", "cohort_id"),)
+
+    id: Mapped[Id]
+    lineage: Mapped[uuid.UUID]
+    chain_id: Mapped[int] = mapped_column(BigInteger)
+    contract: Mapped[Address] = mapped_column(AddressColumn)
+    model_id: Mapped[int] = mapped_column(BigInteger)
+    cohort_id: Mapped[int] = mapped_column(BigInteger)
+    round_id: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[CreatedAt]
+
+
+class CatalogueModel(Base):
+    """A model as it stood at `seen_block`, with its manifest once it was fetched and verified."""
+
+    __tablename__ = "catalogue_models"
+
+    model_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    lender: Mapped[Address] = mapped_column(AddressColumn)
+    state: Mapped[str] = mapped_column(String(20))
+    is_closed: Mapped[bool] = mapped_column(Boolean)
+    best_error: Mapped[Decimal] = mapped_column(Numeric(20, 0))  # the contract holds 64 unsigned bits
+    rounds_paid: Mapped[int] = mapped_column(BigInteger)
+    terms: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    forming_cohort_id: Mapped[int] = mapped_column(BigInteger)
+    forming_members: Mapped[int] = mapped_column(Integer)
+    manifest_digest: Mapped[Digest] = mapped_column(DigestColumn)
+    manifest: Mapped[bytes | None] = mapped_column(LargeBinary)
+    summary: Mapped[dict[str, Any] | None] = mapped_column(JSONB)  # what a reader wants of the manifest
+    problem: Mapped[str | None] = mapped_column(Text)  # why the manifest was refused
+    seen_block: Mapped[int] = mapped_column(BigInteger)
+    updated_at: Mapped[UpdatedAt]
+
+
+class EnrollmentState(StrEnum):
+    """Where an enrolment stands."""
+
+    MEASURING = "measuring"  # -> joining, refused    the trainer computes the statistics
+    JOINING = "joining"  # -> waiting, refused, closed    the join is with the outbox, or a new cohort is being chosen
+    WAITING = "waiting"  # -> sealed, closed    a member of a cohort that still fills
+    SEALED = "sealed"  # -> closed    the cohort is complete; rounds may come
+    CLOSED = "closed"  # the cohort is closed or was left; secrets are erased
+    REFUSED = "refused"  # this node's policy, the data or the contract said no; secrets are erased
+
+    @property
+    def successors(self) -> frozenset[EnrollmentState]:
+        """The states that may follow."""
+        return _ENROLLMENT_SUCCESSORS[self]
+
+    @property
+    def is_active(self) -> bool:
+        """Something may follow."""
+        return bool(self.successors)
+
+
+_ENROLLMENT_SUCCESSORS = {
+    EnrollmentState.MEASURING: frozenset({EnrollmentState.JOINING, EnrollmentState.REFUSED}),
+    EnrollmentState.JOINING: frozenset({EnrollmentState.WAITING, EnrollmentState.REFUSED}),
+    EnrollmentState.WAITING: frozenset({EnrollmentState.SEALED, EnrollmentState.CLOSED}),
+    EnrollmentState.SEALED: frozenset({EnrollmentState.CLOSED}),
+    EnrollmentState.CLOSED: frozenset[EnrollmentState](),
+    EnrollmentState.REFUSED: frozenset[EnrollmentState](),
+}
+_ACTIVE = "state in ('measuring', 'joining', 'waiting', 'sealed')"
+
+
+class Enrollment(Base):
+    """An owner offers a dataset to a model; becomes a member of one cohort."""
+
+    __tablename__ = "enrollments"
+    __table_args__ = (
+        Index("uq_enrollments_active", "owner_id", "model_id", unique=True, postgresql_where=text(_ACTIVE)),
+        Index("ix_enrollments_cohort", "cohort_id"),
+    )
+
+    id: Mapped[Id]
+    number: Mapped[Number]
+    owner_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("owners.id"), index=True)
+    dataset_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("datasets.id"), index=True)
+    model_id: Mapped[int] = mapped_column(BigInteger)
+    state: Mapped[EnrollmentState] = mapped_column(String(12), default=EnrollmentState.MEASURING)
+    reason: Mapped[str | None] = mapped_column(Text)
+    accept_alone: Mapped[bool] = mapped_column(Boolean)
+    rows: Mapped[int] = mapped_column(BigInteger)
+    manifest_digest: Mapped[Digest] = mapped_column(DigestColumn)
+    cohort_size: Mapped[int] = mapped_column(Integer)
+    cohort_id: Mapped[int | None] = mapped_column(BigInteger)
+    members: Mapped[int] = mapped_column(Integer, default=0)
+    member_index: Mapped[int | None] = mapped_column(Integer)
+    joins: Mapped[int] = mapped_column(Integer, default=0)  # joins tried; each has its own masking key
+    leaves: Mapped[int] = mapped_column(Integer, default=0)  # leaves tried
+    masking_key: Mapped[bytes | None] = mapped_column(LargeBinary(32))
+    sealed_masking_secret: Mapped[bytes | None] = mapped_column(LargeBinary)
+    sealed_statistics: Mapped[bytes | None] = mapped_column(LargeBinary)
+    tries: Mapped[int] = mapped_column(Integer, default=0)
+    next_try_at: Mapped[CreatedAt]
+    created_at: Mapped[CreatedAt]
+    updated_at: Mapped[UpdatedAt]
+
+    def move_to(self, state: EnrollmentState, reason: str | None = None) -> None:
+        """The only way to change the state. An end erases every secret. Raises ForbiddenTransition."""
+        if state not in EnrollmentState(self.state).successors:
+            raise ForbiddenTransition(f"enrolment {self.id} cannot go from {self.state} to {state}")
+        self.state = state
+        self.reason = reason
+        self.tries = 0
+        if not state.is_active:
+            self.sealed_masking_secret = None
+            self.sealed_statistics = None
+
+
+class ContributionState(StrEnum):
+    """Where one member's part in one round stands."""
+
+    PREPARED = "prepared"  # -> computed, failed    u_i is stored; tickets may be issued
+    COMPUTED = "computed"  # -> submitted, failed    the artifact is stored; the same bytes are sent for ever
+    SUBMITTED = "submitted"  # -> unlocked, failed    submitGradient is with the outbox
+    UNLOCKED = "unlocked"  # -> settled, failed    an unlock was signed: the sum counts as released
+    SETTLED = "settled"  # the round was settled, or the lender defaulted and the cohort was paid
+    FAILED = "failed"  # the round ended otherwise; u_i is erased
+
+    @property
+    def successors(self) -> frozenset[ContributionState]:
+        """The states that may follow."""
+        return _CONTRIBUTION_SUCCESSORS[self]
+
+
+_CONTRIBUTION_SUCCESSORS = {
+    ContributionState.PREPARED: frozenset({ContributionState.COMPUTED, ContributionState.FAILED}),
+    ContributionState.COMPUTED: frozenset({ContributionState.SUBMITTED, ContributionState.FAILED}),
+    ContributionState.SUBMITTED: frozenset({ContributionState.UNLOCKED, ContributionState.FAILED}),
+    ContributionState.UNLOCKED: frozenset({ContributionState.SETTLED, ContributionState.FAILED}),
+    ContributionState.SETTLED: frozenset[ContributionState](),
+    ContributionState.FAILED: frozenset[ContributionState](),
+}
+
+
+class Contribution(Base):
+    """One member's part in one round."""
+
+    __tablename__ = "contributions"
+    __table_args__ = (UniqueConstraint("round_id", "member"),)
+
+    id: Mapped[Id]
+    number: Mapped[Number]
+    owner_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("owners.id"), index=True)
+    enrollment_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("enrollments.id"), index=True)
+    model_id: Mapped[int] = mapped_column(BigInteger)
+    cohort_id: Mapped[int] = mapped_column(BigInteger)
+    round_id: Mapped[int] = mapped_column(BigInteger)
+    member: Mapped[Address] = mapped_column(AddressColumn)
+    member_index: Mapped[int] = mapped_column(Integer)
+    state: Mapped[ContributionState] = mapped_column(String(12), default=ContributionState.PREPARED)
+    reason: Mapped[str | None] = mapped_column(Text)
+    weights_digest: Mapped[Digest] = mapped_column(DigestColumn)
+    context: Mapped[bytes] = mapped_column(LargeBinary(32))
+    unlock_commitment: Mapped[bytes] = mapped_column(LargeBinary(32))
+    sealed_seed: Mapped[bytes | None] = mapped_column(LargeBinary)
+    artifact: Mapped[bytes | None] = mapped_column(LargeBinary)
+    gradient_digest: Mapped[Digest | None] = mapped_column(DigestColumn)
+    first_block: Mapped[int] = mapped_column(
+        BigInteger
+    )  # a final block at or before everything that happened in this round for this member
+    earned: Mapped[Wei] = mapped_column(WeiColumn, default=Wei(0))
+    created_at: Mapped[CreatedAt]
+    updated_at: Mapped[UpdatedAt]
+
+    def move_to(self, state: ContributionState, reason: str | None = None) -> None:
+        """The only way to change the state. An end erases u_i. Raises ForbiddenTransition."""
+        if state not in ContributionState(self.state).successors:
+            raise ForbiddenTransition(f"the contribution to round {self.round_id} cannot go from {self.state} to {state}")
+        self.state = state
+        self.reason = reason
+        if not state.successors:
+            self.sealed_seed = None
+
+
+class Ticket(Base):
+    """A right to fetch, once or until the artifact is stored, what one job needs. Only its hash is kept."""
+
+    __tablename__ = "tickets"
+
+    hash: Mapped[bytes] = mapped_column(LargeBinary(32), primary_key=True)
+    purpose: Mapped[str] = mapped_column(String(12))
+    enrollment_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("enrollments.id", ondelete="CASCADE"), index=True)
+    contribution_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("contributions.id", ondelete="CASCADE"))
+    weights_digest: Mapped[Digest | None] = mapped_column(DigestColumn)
+    expires_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    used_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+
+
+class Withdrawal(Base):
+    """An owner fetches its credits from the contract; how far it is, its outbox row tells."""
+
+    __tablename__ = "withdrawals"
+
+    id: Mapped[Id]
+    number: Mapped[Number]
+    owner_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("owners.id"), index=True)
+    outbox_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("outbox.id"))
+    amount: Mapped[Wei | None] = mapped_column(WeiColumn)  # known once final
+    created_at: Mapped[CreatedAt]
