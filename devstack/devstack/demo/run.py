@@ -1,0 +1,218 @@
+"""The demo: one real encrypted training run, told through the REST interfaces of the lender and of five data owners.
+
+After the owners have enrolled nobody steers any more: the chain's events move coordinator, trainer, owner-api and lender-api, round after
+round, until the target error. Then the owners withdraw what they earned.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+from rich.console import Console
+from rich.text import Text
+
+from devstack.demo import lending_club
+from devstack.demo.display import COHORT_SIZE, Display, sentence_of
+from devstack.demo.ledger import Ledger
+from devstack.demo.parties import DataOwner, Lender, Rest
+from devstack.demo.report import KEY_BITS, Report, measure, show
+from devstack.processes import ProcessFailed
+from devstack.stack import Stack
+from hessian.chain.events import ModelClosed, RoundDefaulted, RoundFailed, RoundSettled, RoundUnlockFailed, Withdrawn
+from hessian.chain.records import ModelState
+from hessian.errors import HessianError
+from hessian.identifiers import Address, Digest, ModelId, Wei, digest_of
+from hessian.ipfs.cid import cid_of
+
+MAX_ROUNDS = 8
+BOUNTY, BASE_FEE, BOND = Wei(10**18), Wei(10**16), Wei(2 * 10**16)
+LENDERS_ETHER, OWNERS_ETHER = Wei(5 * 10**18), Wei(10**17)
+NAMES = ("Arbor Bank", "Birch Credit", "Cedar Lending", "Dune Finance", "Elm Savings")
+_WINDOW = 3600
+_LIFETIME = 7 * 24 * 3600
+_OUTLINE_FIELDS = ("features", "feature_bits", "clip_deviations", "relevance_floor")
+_POLL_SECONDS = 0.2
+_PATIENCE = 300.0
+
+
+class DemoFailed(ProcessFailed):
+    """The run did not go as it must."""
+
+
+class Demo:
+    """One run in one directory."""
+
+    def __init__(self, stack: Stack, display: Display, closing: ExitStack) -> None:
+        """`stack` need not run yet; what the demo opens is closed by `closing`."""
+        self.stack, self.display, self.closing = stack, display, closing
+        self._ledger: Ledger | None = None
+        self.owners: list[DataOwner] = []
+        self._balances_at = 0.0
+
+    def play(self) -> Report:
+        """From an empty directory to paid owners. Raises HessianError."""
+        begun = time.monotonic()
+        with self.display.phase("stack", "starting Postgres, the Ethereum node, the block store and the four services"):
+            self.stack.start(self.display.say)
+        repository = self.stack.repository
+        if repository is None:
+            raise DemoFailed("the stack has no contract")
+        ledger = self._ledger = Ledger(self.stack.anvil, repository)
+        lender = self.closing.enter_context(Lender(self.stack.url("lender-api"), self.stack.token("admin")))
+        with self.display.phase("data", "cutting 9 857 Lending Club loans: five owners, the lender's validation rows, a final test set"):
+            shards = lending_club.split(lending_club.load())
+            (self.stack.directory / "data").mkdir()
+            files = lending_club.write_shards(self.stack.directory / "data", shards)
+        with self.display.phase("model", "the lender asks for a model; meanwhile the owners upload their rows, each to its own node"):
+            self.stack.anvil.fund(lender.address, LENDERS_ETHER)
+            model = self._create_model(lender, files["validation"])
+            for place, name in enumerate(NAMES, start=1):
+                self._add_owner(name, files[f"owner-{place}"])
+            self.display.follow(ledger, {owner.address: owner.name for owner in self.owners} | {lender.address: "the lender"})
+            model = self._wait_for_model(lender, model["id"])
+        enrolled = time.monotonic()
+        with self.display.phase("enrolment", "the owners enrol: each node checks the model, measures its rows once, and joins the cohort"):
+            for owner in self.owners:
+                owner.enrol(ModelId(model["model_id"]))
+            self._until(self._all_sealed, "the cohort was not sealed")
+        with self.display.phase("rounds", "training under encryption, round after round, until the target error"):
+            self._until(lambda: self._trained() is not None, "the target was not reached")
+        self.display.seconds["training"] = round(time.monotonic() - enrolled, 3)
+        with self.display.phase("payment", "the model is closed; everybody withdraws"):
+            self._until(
+                lambda: bool(ledger.all(ModelClosed)) and self._all_closed(), "the model was not closed, or bonds were not returned"
+            )
+            self._withdraw(lender)
+        weights = lender.get(f"/v1/models/{model['id']}/weights")
+        self.display.seconds["total"] = round(time.monotonic() - begun, 3)
+        self.display.say("comparing with plaintext training on the same rows")
+        return measure(ledger, shards, weights, self._artifacts(), self.display.seconds, [owner.address for owner in self.owners])
+
+    @property
+    def _public(self) -> Ledger:
+        if self._ledger is None:
+            raise DemoFailed("the chain does not run yet")
+        return self._ledger
+
+    def _create_model(self, lender: Lender, validation: Path) -> dict[str, Any]:
+        label, positive = lending_club.LABEL, lending_club.BAD
+        rows = lender.upload("/v1/validation-sets", validation, name="Lending Club, validation", label=label, positive=positive)
+        outline = lending_club.OUTLINE
+        clock = int(self.stack.anvil.call("eth_getBlockByNumber", "latest", False)["timestamp"], 16)
+        windows = {f"{step}_window": _WINDOW for step in ("submit", "accept", "unlock", "evaluate")}
+        money = {"bounty_wei": str(BOUNTY), "base_fee_wei": str(BASE_FEE), "member_bond_wei": str(BOND)}
+        wish = {
+            "name": "Lending Club 2016", "description": "Will this loan go bad? The demo's model.", "validation_set_id": rows["id"],
+            "key_bits": KEY_BITS, "cohort_size": COHORT_SIZE, **{name: outline[name] for name in _OUTLINE_FIELDS},
+            "terms": {
+                **money, **windows, "target_error": lending_club.TARGET_ERROR, "max_rounds": MAX_ROUNDS, "row_cap": lending_club.TRAIN_ROWS,
+                "split_rule": "by_rows", "training_deadline": clock + _LIFETIME,
+            },
+        }  # fmt: skip
+        return dict(lender.post("/v1/models", wish))
+
+    def _add_owner(self, name: str, shard: Path) -> None:
+        with Rest(self.stack.url("owner-api"), self.stack.token("admin")) as admin:
+            owner = self.closing.enter_context(DataOwner(self.stack.url("owner-api"), admin.post("/v1/owners", {"name": name})))
+        self.stack.anvil.fund(owner.address, OWNERS_ETHER)
+        owner.upload_shard(shard, lending_club.LABEL, lending_club.BAD)
+        self.owners.append(owner)
+        self.display.say(f"{name} uploaded {owner.rows} rows to its node")
+
+    def _wait_for_model(self, lender: Lender, identity: str) -> dict[str, Any]:
+        model: dict[str, Any] = {}
+
+        def is_open() -> bool:
+            model.update(lender.get(f"/v1/models/{identity}"))
+            if model["state"] == "failed":
+                raise DemoFailed(f"the model failed: {model['reason']}")
+            return bool(model["state"] == "open")
+
+        self._until(is_open, "the model did not come on chain")
+        return model
+
+    def _all_sealed(self) -> bool:
+        return all(state == "sealed" for state in self._enrollment_states())
+
+    def _all_closed(self) -> bool:
+        return all(state == "closed" for state in self._enrollment_states())
+
+    def _enrollment_states(self) -> list[str]:
+        found = [(owner, owner.enrollment()) for owner in self.owners]
+        for owner, enrollment in found:
+            if enrollment["state"] == "refused":
+                raise DemoFailed(f"{owner.name}'s node refused to enrol: {enrollment['reason']}")
+        return [enrollment["state"] for _, enrollment in found]
+
+    def _trained(self) -> RoundSettled | None:
+        settled = self._public.all(RoundSettled)
+        if settled and settled[-1].model_state not in (ModelState.OPEN, ModelState.TRAINED):
+            raise DemoFailed(f"the model is {settled[-1].model_state.name.lower()} before it reached its target")
+        return next((event for event in settled if event.model_state is ModelState.TRAINED), None)
+
+    def _withdraw(self, lender: Lender) -> None:
+        wanted = {owner.address for owner in self.owners} | {lender.address}
+        for party in (lender, *self.owners):
+            party.post("/v1/withdrawals")
+        self._until(lambda: wanted <= self._withdrawn(), "not everybody could withdraw")
+
+    def _withdrawn(self) -> set[Address]:
+        """Whose withdrawal is final."""
+        ledger = self._public
+        return {event.account for event in ledger.all(Withdrawn) if event.place.block_number <= ledger.final}
+
+    def _until(self, reached: Callable[[], bool], otherwise: str) -> None:
+        """Watch and show until something is so. Raises DemoFailed when a process or a round dies, or patience ends."""
+        until = time.monotonic() + _PATIENCE
+        while True:
+            self._look()
+            if reached():
+                return
+            if time.monotonic() > until:
+                raise DemoFailed(f"{otherwise} within {_PATIENCE:g} s")
+            time.sleep(_POLL_SECONDS)
+
+    def _look(self) -> None:
+        self.stack.require_alive()
+        for event in self._public.read():
+            if isinstance(event, RoundFailed | RoundUnlockFailed | RoundDefaulted):
+                raise DemoFailed(f"round {event.round_id} ended as {event.kind}")
+            if sentence := sentence_of(event, self.display.names):
+                self.display.say(sentence)
+        if time.monotonic() - self._balances_at > 1.0:
+            self._balances_at = time.monotonic()
+            self.display.balances = {address: self.stack.anvil.balance(address) for address in self.display.names}
+        self.display.draw()
+
+    def _artifacts(self) -> dict[str, list[bytes]]:
+        """Every published artifact by kind, from the store."""
+        return {kind: [self._fetch(digest) for digest in digests] for kind, digests in self._public.artifacts().items()}
+
+    def _fetch(self, digest: Digest) -> bytes:
+        with httpx.Client(base_url=self.stack.url("block-store"), timeout=30.0, trust_env=False) as store:
+            data = store.post("/api/v0/cat", params={"arg": cid_of(digest)}).content
+        if digest_of(data) != digest:
+            raise DemoFailed(f"the store does not hold {cid_of(digest)}")
+        return data
+
+
+def run(directory: Path, console: Console) -> int:
+    """Play the demo; the exit code: 0 only when everything in the report holds. Stops what it started, whatever happens."""
+    try:
+        with Stack(directory, kept=False) as stack, ExitStack() as closing, Display(console) as display:
+            report = Demo(stack, display, closing).play()
+    except HessianError as error:
+        console.print(Text(f"\nThe demo failed: {error.sentence}", style="bold red"), soft_wrap=True)
+        console.print(f"  logs: {directory / 'logs'}", highlight=False, soft_wrap=True)
+        return 1
+    except KeyboardInterrupt:
+        console.print("\nstopped; nothing is left running", highlight=False)
+        return 130
+    report.write(directory / "report.json")
+    show(report, console, directory / "report.json")
+    return 0 if report.holds else 1
