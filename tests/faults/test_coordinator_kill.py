@@ -279,7 +279,7 @@ async def test_run__postgres_killed_and_started_again__goes_on_by_itself(
     node: Node, market: Market, reference: dict[str, Any], tmp_path: Path
 ) -> None:
     """RELIABILITY, row 38: pools recover, nothing is half-done, the process lives."""
-    server = Postgres(tmp_path / "postgres", tmp_path / "postgres.log", durable=False)
+    server = Postgres(tmp_path / "postgres", tmp_path / "postgres.log", durable=True)
     server.start()
     try:
         server.create_database("node")

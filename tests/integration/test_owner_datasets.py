@@ -1,0 +1,209 @@
+"""Datasets over the real API and database: whole or not at all, encrypted, forgotten when deleted, recognised when they come back."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from owner_node import Owner, OwnerNode, dataset_query, run_owner_node
+from small_model import Rows
+from sqlalchemy import func, select
+from starlette.requests import ClientDisconnect
+
+from devstack.anvil import Anvil
+from devstack.contracts import Deployment
+from hessian.identifiers import Digest
+from owner_api.datasets import service
+from owner_api.datasets.service import UploadCutOff
+from owner_api.tables import Dataset, Enrollment, Release, RowFingerprint
+
+
+@pytest.fixture
+async def node(anvil: Anvil, repository_contract: Deployment, database_url: str, tmp_path: Path) -> AsyncIterator[OwnerNode]:
+    async with run_owner_node(
+        anvil, repository_contract.address, database_url, tmp_path, work=False, dataset_rows=500, dataset_bytes=60_000
+    ) as (here, _):
+        yield here
+
+
+def files(node: OwnerNode) -> list[Path]:
+    return list(node.world.settings.data_directory.iterdir())
+
+
+async def dataset_row(node: OwnerNode, identity: str) -> Dataset:
+    async with node.world.database.begin() as session:
+        return await session.get_one(Dataset, uuid.UUID(identity))
+
+
+async def test_upload__a_good_csv__is_described_encrypted_and_readable_by_the_node_alone(node: OwnerNode) -> None:
+    owner = await node.owner("first")
+    rows = Rows(1, 300)
+    answer = await owner.request("POST", "/v1/datasets", params=dataset_query(), content=rows.csv())
+    made = answer.json()
+    assert (answer.status_code, made["rows"], made["columns"]) == (201, 300, ["income", "age", "region", "Class"])
+    assert made == await owner.get(f"/v1/datasets/{made['id']}")
+    (file,) = files(node)
+    data = file.read_bytes()
+    assert b"income" not in data
+    assert rows.csv()[:40] not in data
+    assert file.stat().st_mode & 0o077 == 0 or file.parent.stat().st_mode & 0o077 == 0
+    assert b"".join([chunk async for chunk in node.world.datasets.stream(uuid.UUID(made["id"]))]) == rows.csv()
+
+
+async def test_upload__each_bad_one__leaves_no_file_and_no_row(node: OwnerNode) -> None:
+    owner = await node.owner("careless")
+    good = Rows(1, 20).csv()
+    cases: list[tuple[bytes, dict[str, str], int]] = [
+        (b"", {}, 422),
+        (b"income,Class\n", {}, 422),
+        (b"income,Class\n1,bad\n", {}, 422),
+        (good.replace(b"Class", b"Label"), {}, 422),
+        (good + b"1,2,3\n", {}, 422),
+        (good + b"nan,2,N,bad\n", {}, 422),
+        (good + b"1,2,N,perhaps\n", {}, 422),
+        (b"\xff\xfe" + good, {}, 422),
+        (good, {"label": "income"}, 422),
+        (good, {"label": ""}, 422),
+        (good, {"name": "nul\x00"}, 422),
+        (Rows(1, 501).csv(), {}, 413),
+        (b"income,Class\n" + b"x" * 60_000, {}, 413),
+    ]
+    for data, query, status in cases:
+        answer = await owner.request("POST", "/v1/datasets", params=dataset_query() | query, content=data)
+        assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json"), answer.text
+    assert files(node) == []
+    assert (await owner.get("/v1/datasets"))["items"] == []
+    async with node.world.database.begin() as session:
+        assert (await session.execute(select(func.count()).select_from(RowFingerprint))).scalar_one() == 0
+
+
+async def test_upload__over_the_limit_without_a_declared_length__is_cut_at_the_limit(node: OwnerNode) -> None:
+    owner, sent = await node.owner("chunky"), 0
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal sent
+        yield b"income,Class\n"
+        for _ in range(1_000):
+            sent += 1
+            yield b"1,good\n2,bad\n" * 1_000
+
+    answer = await owner.request("POST", "/v1/datasets", params=dataset_query(), content=body())
+    assert (answer.status_code, answer.json()["title"]) == (413, "DatasetTooLarge")
+    assert "60000 bytes" in answer.json()["detail"]
+    assert files(node) == []
+
+
+async def test_upload__client_gone_in_the_middle__leaves_nothing(node: OwnerNode) -> None:
+    owner = await node.owner("unsteady")
+    async with node.world.database.begin() as session:
+        row = await service_owner(session, owner)
+
+    async def body() -> AsyncIterator[bytes]:
+        yield Rows(1, 100).csv()
+        raise ClientDisconnect
+
+    with pytest.raises(UploadCutOff):
+        await service.receive(node.world, row, "cut", "Class", "bad", body())
+    assert files(node) == []
+    assert (await owner.get("/v1/datasets"))["items"] == []
+
+
+async def service_owner(session: object, owner: Owner) -> service.Owner:
+    from hessian.postgres.session import Session
+
+    assert isinstance(session, Session)
+    return await session.get_one(service.Owner, uuid.UUID(owner.id))
+
+
+async def test_upload__the_same_twice_at_once__is_kept_once(node: OwnerNode) -> None:
+    owner, other = await node.owner("twice"), await node.owner("somebody else")
+    request = {"params": dataset_query(), "content": Rows(3, 50).csv()}
+    answers = await asyncio.gather(*(owner.request("POST", "/v1/datasets", **request) for _ in range(4)))
+    assert sorted(answer.status_code for answer in answers) == [201, 409, 409, 409]
+    assert len(files(node)) == 1
+    assert (await other.request("POST", "/v1/datasets", **request)).status_code == 201
+
+
+async def test_lineage__versions_that_share_a_row__are_one_and_can_connect_two(node: OwnerNode) -> None:
+    owner, other = await node.owner("versions"), await node.owner("elsewhere")
+    first, second = await owner.upload(Rows(1, 30)), await owner.upload(Rows(50, 30), "unrelated")
+    lineages = [(await owner.get(f"/v1/datasets/{identity}"))["lineage"] for identity in (first, second)]
+    assert lineages[0] != lineages[1]
+    joined = Rows(1, 3).csv() + b"".join(Rows(50, 3).csv().splitlines(keepends=True)[1:]) + b"9999,77,N,bad\n"
+    third = (await owner.request("POST", "/v1/datasets", params=dataset_query("both"), content=joined)).json()
+    again = {(await owner.get(f"/v1/datasets/{identity}"))["lineage"] for identity in (first, second)}
+    assert again == {third["lineage"]}
+    assert (await other.get("/v1/datasets"))["items"] == []
+    same_rows = await other.upload(Rows(1, 30))
+    assert (await other.get(f"/v1/datasets/{same_rows}"))["lineage"] not in again
+
+
+async def test_delete__a_dataset__removes_file_and_fingerprints(node: OwnerNode) -> None:
+    owner = await node.owner("forgetful")
+    dataset = await owner.upload(Rows(1, 30))
+    assert (await owner.request("DELETE", f"/v1/datasets/{dataset}")).status_code == 204
+    assert files(node) == []
+    for method in ("GET", "DELETE"):
+        assert (await owner.request(method, f"/v1/datasets/{dataset}")).status_code == 404
+    async with node.world.database.begin() as session:
+        assert (await session.execute(select(func.count()).select_from(RowFingerprint))).scalar_one() == 0
+    row = await dataset_row(node, dataset)
+    assert (row.name, row.column_names) == ("", [])
+    await owner.upload(Rows(1, 30))  # and the same bytes may come again
+
+
+async def test_delete__rows_that_were_released__are_recognised_when_they_come_back(node: OwnerNode) -> None:
+    owner = await node.owner("resourceful")
+    dataset = await owner.upload(Rows(1, 30))
+    row = await dataset_row(node, dataset)
+    async with node.world.database.begin() as session:
+        session.add(Release(lineage=row.lineage, chain_id=1, contract=node.world.repository.address, model_id=1, cohort_id=1, round_id=1))
+    assert (await owner.request("DELETE", f"/v1/datasets/{dataset}")).status_code == 204
+    again = await owner.upload(Rows(1, 45), "the same people, and some more")
+    assert (await owner.get(f"/v1/datasets/{again}"))["lineage"] == str(row.lineage)
+
+
+async def test_delete__while_an_enrolment_is_active__is_refused(node: OwnerNode) -> None:
+    owner = await node.owner("busy")
+    dataset = await owner.upload(Rows(1, 30))
+    async with node.world.database.begin() as session:
+        session.add(
+            Enrollment(
+                owner_id=uuid.UUID(owner.id),
+                dataset_id=uuid.UUID(dataset),
+                model_id=1,
+                accept_alone=False,
+                rows=30,
+                manifest_digest=Digest(bytes(32)),
+                cohort_size=5,
+            )
+        )
+    answer = await owner.request("DELETE", f"/v1/datasets/{dataset}")
+    assert (answer.status_code, answer.json()["title"]) == (409, "DatasetInUse")
+    assert len(files(node)) == 1
+
+
+async def test_sweep__leftovers_of_a_kill__are_removed_and_datasets_stay(node: OwnerNode) -> None:
+    owner = await node.owner("swept")
+    dataset = await owner.upload(Rows(1, 30))
+    directory = node.world.settings.data_directory
+    for name in (f"{uuid.uuid4()}.part", f"{uuid.uuid4()}.rows"):
+        (directory / name).write_bytes(b"left behind")
+    await service.sweep(node.world.database, node.world.datasets)
+    assert [file.name for file in files(node)] == [f"{dataset}.rows"]
+
+
+async def test_list__pages_of_one__are_complete_and_in_order(node: OwnerNode) -> None:
+    owner = await node.owner("many")
+    made = [await owner.upload(Rows(number, 20), f"number {number}") for number in range(3)]
+    seen, after = [], ""
+    while after is not None:
+        found = await owner.get(f"/v1/datasets?limit=1&after={after}")
+        seen += [item["id"] for item in found["items"]]
+        after = found.get("next")
+    assert seen == made
+    for bad in ("limit=0", "limit=-1", "limit=1000000000", "after=nonsense", "after=azE=x"):
+        assert (await owner.request("GET", f"/v1/datasets?{bad}")).status_code == 422

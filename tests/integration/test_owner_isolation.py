@@ -1,0 +1,196 @@
+"""Who may call what, generated from the API's own description: every route, every other owner's object, every kind of token."""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from owner_node import Owner, OwnerNode, bearer, dataset_query, run_owner_node
+from small_model import Rows
+from sqlalchemy import create_engine, inspect
+
+from devstack.anvil import Anvil
+from devstack.contracts import Deployment
+from hessian.chain.repository import Call
+from hessian.identifiers import Digest, Wei
+from owner_api.migration import migrate
+from owner_api.tables import Base, Contribution, Enrollment, Withdrawal
+
+STRANGER = "0x" + "52" * 20
+BODIES: dict[str, Any] = {
+    "/v1/enrollments": {"model_id": 1, "dataset_id": str(uuid.uuid4()), "accept_alone": False},
+    "/v1/contributions": {"round_id": 1, "member": STRANGER},
+    "/v1/tickets/redeem": {"ticket": "t" * 43},
+    "/v1/owners": {"name": "x"},
+}
+NODE_ROLES = {"admin": ("/v1/owners",), "coordinator": ("/v1/catalogue", "/v1/rounds", "/v1/cohorts"), "trainer": ("/v1/tickets",)}
+OPEN = ("/healthz", "/readyz")
+
+
+@pytest.fixture
+async def node(anvil: Anvil, repository_contract: Deployment, database_url: str, tmp_path: Path) -> AsyncIterator[OwnerNode]:
+    async with run_owner_node(anvil, repository_contract.address, database_url, tmp_path, work=False) as (here, _):
+        yield here
+
+
+async def everything_of(node: OwnerNode, owner: Owner) -> dict[str, str]:
+    """One object of every noun, by the name of its path parameter."""
+    dataset = await owner.upload(Rows(1, 20))
+    identities = {"dataset_id": dataset, "enrollment_id": str(uuid.uuid4()), "withdrawal_id": str(uuid.uuid4())}
+    async with node.world.database.begin() as session:
+        enrollment = Enrollment(
+            id=uuid.UUID(identities["enrollment_id"]),
+            owner_id=uuid.UUID(owner.id),
+            dataset_id=uuid.UUID(dataset),
+            model_id=1,
+            state="waiting",
+            cohort_id=1,
+            accept_alone=False,
+            rows=20,
+            manifest_digest=Digest(bytes(32)),
+            cohort_size=5,
+        )
+        session.add(enrollment)
+        await session.flush()
+        session.add(
+            Contribution(
+                owner_id=uuid.UUID(owner.id),
+                enrollment_id=enrollment.id,
+                model_id=1,
+                cohort_id=1,
+                round_id=1,
+                member=owner.address,
+                member_index=0,
+                weights_digest=Digest(bytes(32)),
+                context=bytes(32),
+                unlock_commitment=bytes(32),
+                first_block=1,
+            )
+        )
+        call = Call(node.world.repository.address, b"", Wei(0))
+        row = await node.world.outbox.enqueue(session, business_key="w", sender=owner.address, call=call, purpose="withdraw", subject="w")
+        session.add(Withdrawal(id=uuid.UUID(identities["withdrawal_id"]), owner_id=uuid.UUID(owner.id), outbox_id=row.id))
+    return identities
+
+
+async def routes(node: OwnerNode) -> list[tuple[str, str]]:
+    paths = (await node.api.get("/openapi.json")).json()["paths"]
+    return [(method.upper(), path) for path, methods in paths.items() for method in methods if path not in OPEN]
+
+
+def filled(path: str, values: dict[str, str]) -> str:
+    defaults = {"round_id": "1", "cohort_id": "1", "model_id": "1", "member": STRANGER, "ticket": "t" * 43}
+    return re.sub(r"\{(\w+)\}", lambda match: (defaults | values).get(match.group(1), str(uuid.uuid4())), path)
+
+
+async def send(node: OwnerNode, method: str, path: str, template: str, token: str | None) -> Any:
+    options: dict[str, Any] = {"headers": {"Idempotency-Key": f"key-{uuid.uuid4()}"} | (bearer(token) if token else {})}
+    if method == "POST":
+        options |= {"params": dataset_query(), "content": b""} if template == "/v1/datasets" else {"json": BODIES.get(template, {})}
+    return await node.api.request(method, path, **options)
+
+
+async def test_routes__another_owners_objects__do_not_exist_for_this_one(node: OwnerNode) -> None:
+    first, second = await node.owner("first"), await node.owner("second")
+    identities = await everything_of(node, first)
+    tried = 0
+    for method, template in await routes(node):
+        if not any("{" + name + "}" in template for name in identities):
+            continue
+        answer = await send(node, method, filled(template, identities), template, second.token)
+        assert answer.status_code == 404, (method, template, answer.text)
+        tried += 1
+    assert tried >= 5
+    for template in ("/v1/datasets", "/v1/enrollments", "/v1/contributions"):
+        assert (await second.get(template))["items"] == []
+        assert len((await first.get(template))["items"]) == 1
+    body = {"model_id": 1, "dataset_id": identities["dataset_id"], "accept_alone": False}
+    assert (await second.request("POST", "/v1/enrollments", json=body, headers={"Idempotency-Key": "not-mine"})).status_code == 404
+
+
+async def test_routes__no_token_or_an_unknown_one__are_401(node: OwnerNode) -> None:
+    for method, template in await routes(node):
+        for token in (None, "nobody's", "x" * 4000):
+            answer = await send(node, method, filled(template, {}), template, token)
+            assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer"), (method, template)
+
+
+async def test_routes__a_token_of_another_role__is_403(node: OwnerNode) -> None:
+    owner = await node.owner("somebody")
+    for method, template in await routes(node):
+        for role, token in (("admin", "admin-token"), ("coordinator", "coordinator-token"), ("trainer", "trainer-token")):
+            answer = await send(node, method, filled(template, {}), template, token)
+            if answer.status_code == 403:
+                continue
+            allowed = (
+                any(template.startswith(prefix) for prefix in NODE_ROLES[role])
+                or (role == "admin" and template.startswith("/v1/models"))
+                or (role == "coordinator" and method == "POST" and template.startswith("/v1/contributions"))
+            )
+            assert allowed, (role, method, template, answer.status_code)
+        if template.startswith(("/v1/catalogue", "/v1/rounds", "/v1/cohorts", "/v1/tickets")) or (method, template) == (
+            "POST",
+            "/v1/owners",
+        ):
+            answer = await send(node, method, filled(template, {}), template, owner.token)
+            assert answer.status_code in (401, 403), (method, template)
+
+
+async def test_ticket__guessed_used_or_of_the_wrong_kind__opens_nothing(node: OwnerNode) -> None:
+    for ticket in ("t" * 43, "../../etc/passwd".replace("/", "_") + "x" * 10):
+        assert (await node.api.get(f"/v1/tickets/{ticket}/rows", headers=bearer("trainer-token"))).status_code == 404
+        answer = await node.api.post("/v1/tickets/redeem", json={"ticket": ticket}, headers=bearer("trainer-token"))
+        assert answer.status_code == 404
+
+
+async def test_owner__made__shows_its_token_once_and_keeps_only_hash_and_keystore(node: OwnerNode) -> None:
+    owner = await node.owner("the first bank")
+    me = await owner.get("/v1/owners/me")
+    assert (me["address"], me["balance_wei"]) == (owner.address, str(10**18))
+    listed = (await node.api.get("/v1/owners", headers=bearer("admin-token"))).json()["items"]
+    assert owner.token not in str(listed)
+    again = await node.api.post("/v1/owners", json={"name": "the first bank"}, headers=bearer("admin-token"))
+    assert (again.status_code, again.json()["title"]) == (409, "OwnerNameTaken")
+    for name in ("", " ", "x" * 201, "nul\x00", 7, None, "\ud800"):
+        content = json.dumps({"name": name}).encode()
+        answer = await node.api.post("/v1/owners", content=content, headers=bearer("admin-token") | {"Content-Type": "application/json"})
+        assert answer.status_code in (400, 422), name
+    node.world.wallets._opened.clear()
+    assert (await node.world.wallets.signer_of(owner.address)).address == owner.address  # from the keystore, with the passphrase
+
+
+async def test_openapi__every_operation__has_summary_unique_id_and_problem_shapes(node: OwnerNode) -> None:
+    document = (await node.api.get("/openapi.json")).json()
+    assert document["openapi"].startswith("3.1")
+    operations = [operation for methods in document["paths"].values() for operation in methods.values()]
+    identities = [operation["operationId"] for operation in operations]
+    assert len(set(identities)) == len(identities)
+    for operation in operations:
+        assert {"4XX", "5XX"} <= set(operation["responses"]) or operation["tags"] == ["health"]
+        assert operation.get("summary")
+    moving = [("/v1/enrollments", "post"), ("/v1/enrollments/{enrollment_id}/leave", "post"), ("/v1/withdrawals", "post")]
+    for path, method in moving:
+        names = {parameter["name"]: parameter for parameter in document["paths"][path][method]["parameters"]}
+        assert names["Idempotency-Key"]["required"]
+
+
+@pytest.fixture
+def migrated(database_url: str) -> Iterator[Any]:
+    migrate(database_url)
+    engine = create_engine(database_url)
+    with engine.connect() as connection:
+        yield connection
+    engine.dispose()
+
+
+def test_migrations__at_head__say_what_the_tables_say(migrated: Any) -> None:
+    context = MigrationContext.configure(migrated, opts={"compare_type": True})
+    assert compare_metadata(context, Base.metadata) == []
+    assert set(inspect(migrated).get_table_names()) == {*Base.metadata.tables, "alembic_version"}
