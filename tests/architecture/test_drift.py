@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from devstack.__main__ import ABIS
-from devstack.stack import SERVICES, Stack
+from devstack.services import SERVICES
+from devstack.stack import Stack
 from devstack.toolchain import ROOT, compiled
 from devstack.variables import env_example
 

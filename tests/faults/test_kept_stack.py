@@ -12,7 +12,8 @@ import httpx
 import psutil
 import pytest
 
-from devstack.stack import SERVICES, Stack
+from devstack.services import SERVICES
+from devstack.stack import Stack
 from devstack.supervisor import start_detached, status_of, stop_detached, supervisor_of
 
 PATIENCE = 90.0

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from fastapi import APIRouter, Depends, FastAPI
 from pydantic import BaseModel
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hessian.errors import Conflict, Refused, ServiceUnavailable, Unavailable, Violated
 from hessian.identifiers import Wei
@@ -72,10 +73,10 @@ def an_app(*, ready: bool = True) -> FastAPI:
     class State:
         """Stands in for the lifespan, which httpx does not run."""
 
-        def __init__(self, inner: object) -> None:
+        def __init__(self, inner: ASGIApp) -> None:
             self.inner = inner
 
-        async def __call__(self, scope, receive, send) -> None:
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
             scope.setdefault("state", {})["node_tokens"] = NodeTokens(admin="a" * 40, trainer="t" * 40)
             await self.inner(scope, receive, send)
 
@@ -169,7 +170,7 @@ async def test_post__body_over_the_limit__answers_413(client: httpx.AsyncClient,
 @pytest.mark.parametrize(("token", "status"), [(None, 401), ("x" * 40, 401), ("t" * 40, 403), ("ü", 401)])
 async def test_post__wrong_token__is_refused(client: httpx.AsyncClient, token: str | None, status: int) -> None:
     client.headers.pop("Authorization")
-    headers = {} if token is None else {"Authorization": f"Bearer {token}".encode()}
+    headers = {} if token is None else {b"authorization": f"Bearer {token}".encode()}
     response = await client.post("/v1/offers", json={"name": "x", "price": "1"}, headers=headers)
     assert response.status_code == status
     assert ("www-authenticate" in response.headers) == (status == 401)
@@ -213,5 +214,10 @@ async def test_service_client__peer_answers__families_survive_the_wire() -> None
 def test_create_service__router_reads_json_loosely__does_not_start() -> None:
     loose = APIRouter()
     loose.get("/x")(lambda: None)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, object]]:
+        yield {}
+
     with pytest.raises(TypeError, match="StrictJsonRoute"):
-        create_service(title="Loose", description="", lifespan=lambda _: None, routers=[loose], ready=lambda _: {})
+        create_service(title="Loose", description="", lifespan=lifespan, routers=[loose], ready=lambda _: {})

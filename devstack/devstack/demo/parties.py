@@ -99,10 +99,6 @@ class DataOwner(Rest):
         """Offer the rows to a model."""
         self.enrollment_id = self.post("/v1/enrollments", {"model_id": model_id, "dataset_id": self.dataset_id})["id"]
 
-    def leave(self) -> None:
-        """Take the bond back."""
-        self.post(f"/v1/enrollments/{self.enrollment_id}/leave")
-
     def enrollment(self) -> dict[str, Any]:
         """How far that is."""
         return dict(self.get(f"/v1/enrollments/{self.enrollment_id}"))

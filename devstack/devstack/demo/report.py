@@ -100,9 +100,11 @@ def measure(
     artifacts: dict[str, list[bytes]],
     seconds: dict[str, float],
     owners: Sequence[str],
+    *,
+    key_bits: int = KEY_BITS,
 ) -> Report:
     """Build the report of a finished run. `weights` is lender-api's answer; `artifacts` the published bytes by kind."""
-    manifest = ModelManifest.from_bytes(artifacts["manifest"][0])
+    manifest = ModelManifest.from_bytes(artifacts["manifest"][0], minimum_bits=key_bits)
     settled = ledger.all(RoundSettled)
     final = np.array(weights["weights"], dtype=np.float64) / 2.0 ** weights["scale_bits"]
     x_test, y_test = manifest.specification.matrix(shards.test)
@@ -139,7 +141,7 @@ def measure(
         bytes={kind: _sizes(found) for kind, found in artifacts.items()},
         seconds=seconds,
     )  # fmt: skip
-    report.checks = _checks(report, settled, money, deposited)
+    report.checks = _checks(report, settled, money, deposited, key_bits)
     return report
 
 
@@ -191,7 +193,7 @@ def _money(ledger: Ledger, owners: Sequence[str]) -> dict[str, int]:
     }
 
 
-def _checks(report: Report, settled: Sequence[RoundSettled], money: dict[str, int], deposited: int) -> list[Check]:
+def _checks(report: Report, settled: Sequence[RoundSettled], money: dict[str, int], deposited: int, key_bits: int) -> list[Check]:
     last, balance = settled[-1], int(report.contract_balance_wei)
     gap, lead = abs(report.auc_encrypted - report.auc_linear_float64), report.auc_encrypted - report.auc_logistic
     training, total = report.seconds["training"], report.seconds["total"]
@@ -204,7 +206,7 @@ def _checks(report: Report, settled: Sequence[RoundSettled], money: dict[str, in
     return [
         Check(f"the error falls to {TARGET_ERROR / _BILLION:.6f}", f"{last.new_error / _BILLION:.6f}", last.new_error <= TARGET_ERROR),
         Check("the model is trained", last.model_state.name.lower(), last.model_state is ModelState.TRAINED),
-        Check(f"a key of {KEY_BITS} bits", f"{report.key_bits} bits", report.key_bits == KEY_BITS),
+        Check(f"a key of {key_bits} bits", f"{report.key_bits} bits", report.key_bits == key_bits),
         Check("trained under encryption or in float64, the AUC is the same within 0.0001", f"{gap:.1e} apart", gap < 1e-4),
         Check("the AUC is above logistic regression's less 0.01", f"{lead:+.4f}", lead > -0.01),
         *(Check(f"{expected}, to the wei", f"{difference} wei apart", difference == 0) for expected, difference in apart.items()),

@@ -47,9 +47,9 @@ class DemoFailed(ProcessFailed):
 class Demo:
     """One run in one directory."""
 
-    def __init__(self, stack: Stack, display: Display, closing: ExitStack) -> None:
-        """`stack` need not run yet; what the demo opens is closed by `closing`."""
-        self.stack, self.display, self.closing = stack, display, closing
+    def __init__(self, stack: Stack, display: Display, closing: ExitStack, *, key_bits: int = KEY_BITS) -> None:
+        """`stack` need not run yet; what the demo opens is closed by `closing`. Smaller keys are for tests."""
+        self.stack, self.display, self.closing, self.key_bits = stack, display, closing, key_bits
         self._ledger: Ledger | None = None
         self.owners: list[DataOwner] = []
         self._balances_at = 0.0
@@ -84,17 +84,17 @@ class Demo:
             self._until(lambda: self._trained() is not None, "the target was not reached")
         self.display.seconds["training"] = round(time.monotonic() - enrolled, 3)
         with self.display.phase("payment", "the model is closed; everybody withdraws"):
-            self._until(
-                lambda: bool(ledger.all(ModelClosed)) and self._all_closed(), "the model was not closed, or bonds were not returned"
-            )
+            self._until(lambda: self._is_closed() and self._all_closed(), "the model was not closed, or bonds were not returned")
             self._withdraw(lender)
         weights = lender.get(f"/v1/models/{model['id']}/weights")
         self.display.seconds["total"] = round(time.monotonic() - begun, 3)
         self.display.say("comparing with plaintext training on the same rows")
-        return measure(ledger, shards, weights, self._artifacts(), self.display.seconds, [owner.address for owner in self.owners])
+        accounts = [owner.address for owner in self.owners]
+        return measure(ledger, shards, weights, self._artifacts(), self.display.seconds, accounts, key_bits=self.key_bits)
 
     @property
-    def _public(self) -> Ledger:
+    def ledger(self) -> Ledger:
+        """The public record. Raises DemoFailed before there is a chain."""
         if self._ledger is None:
             raise DemoFailed("the chain does not run yet")
         return self._ledger
@@ -108,7 +108,7 @@ class Demo:
         money = {"bounty_wei": str(BOUNTY), "base_fee_wei": str(BASE_FEE), "member_bond_wei": str(BOND)}
         wish = {
             "name": "Lending Club 2016", "description": "Will this loan go bad? The demo's model.", "validation_set_id": rows["id"],
-            "key_bits": KEY_BITS, "cohort_size": COHORT_SIZE, **{name: outline[name] for name in _OUTLINE_FIELDS},
+            "key_bits": self.key_bits, "cohort_size": COHORT_SIZE, **{name: outline[name] for name in _OUTLINE_FIELDS},
             "terms": {
                 **money, **windows, "target_error": lending_club.TARGET_ERROR, "max_rounds": MAX_ROUNDS, "row_cap": lending_club.TRAIN_ROWS,
                 "split_rule": "by_rows", "training_deadline": clock + _LIFETIME,
@@ -150,10 +150,13 @@ class Demo:
         return [enrollment["state"] for _, enrollment in found]
 
     def _trained(self) -> RoundSettled | None:
-        settled = self._public.all(RoundSettled)
+        settled = self.ledger.all(RoundSettled)
         if settled and settled[-1].model_state not in (ModelState.OPEN, ModelState.TRAINED):
             raise DemoFailed(f"the model is {settled[-1].model_state.name.lower()} before it reached its target")
         return next((event for event in settled if event.model_state is ModelState.TRAINED), None)
+
+    def _is_closed(self) -> bool:
+        return any(event.place.block_number <= self.ledger.final for event in self.ledger.all(ModelClosed))
 
     def _withdraw(self, lender: Lender) -> None:
         wanted = {owner.address for owner in self.owners} | {lender.address}
@@ -163,7 +166,7 @@ class Demo:
 
     def _withdrawn(self) -> set[Address]:
         """Whose withdrawal is final."""
-        ledger = self._public
+        ledger = self.ledger
         return {event.account for event in ledger.all(Withdrawn) if event.place.block_number <= ledger.final}
 
     def _until(self, reached: Callable[[], bool], otherwise: str) -> None:
@@ -179,7 +182,7 @@ class Demo:
 
     def _look(self) -> None:
         self.stack.require_alive()
-        for event in self._public.read():
+        for event in self.ledger.read():
             if isinstance(event, RoundFailed | RoundUnlockFailed | RoundDefaulted):
                 raise DemoFailed(f"round {event.round_id} ended as {event.kind}")
             if sentence := sentence_of(event, self.display.names):
@@ -191,7 +194,7 @@ class Demo:
 
     def _artifacts(self) -> dict[str, list[bytes]]:
         """Every published artifact by kind, from the store."""
-        return {kind: [self._fetch(digest) for digest in digests] for kind, digests in self._public.artifacts().items()}
+        return {kind: [self._fetch(digest) for digest in digests] for kind, digests in self.ledger.artifacts().items()}
 
     def _fetch(self, digest: Digest) -> bytes:
         with httpx.Client(base_url=self.stack.url("block-store"), timeout=30.0, trust_env=False) as store:
@@ -213,6 +216,7 @@ def run(directory: Path, console: Console) -> int:
     except KeyboardInterrupt:
         console.print("\nstopped; nothing is left running", highlight=False)
         return 130
+    stack.postgres.delete()  # of a run that failed, it stays for whoever looks into it
     report.write(directory / "report.json")
     show(report, console, directory / "report.json")
     return 0 if report.holds else 1
