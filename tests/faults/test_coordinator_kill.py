@@ -69,12 +69,22 @@ class Node:
     environment: dict[str, str]
     neighbours: Neighbours
     log: Path
+    processes: list[asyncio.subprocess.Process] = field(default_factory=list)
 
     async def start(self, *command: str) -> asyncio.subprocess.Process:
         with self.log.open("ab") as output:
-            return await asyncio.create_subprocess_exec(
+            process = await asyncio.create_subprocess_exec(
                 sys.executable, *command, env=self.environment, stdout=output, stderr=output, stdin=asyncio.subprocess.DEVNULL
             )
+        self.processes.append(process)
+        return process
+
+    async def end(self) -> None:
+        """Leave nothing running, also where a test failed."""
+        for process in self.processes:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
 
     async def run(self, *command: str) -> int:
         """To its end; its exit code."""
@@ -145,9 +155,9 @@ async def neighbours() -> AsyncIterator[Neighbours]:
 
 
 @pytest.fixture
-def node(
+async def node(
     database_url: str, fresh_anvil: Anvil, fresh_repository: Deployment, block_store: str, neighbours: Neighbours, tmp_path: Path
-) -> Node:
+) -> AsyncIterator[Node]:
     url = make_url(database_url)
     secrets = {"admin_token": "a" * 40, "coordinator_token": "c" * 40, "database_password": str(url.password)}
     files = {}
@@ -176,7 +186,9 @@ def node(
         "log_level": "INFO",
     }
     environment = {f"HESSIAN_{name.upper()}": str(value) for name, value in values.items()} | {"PATH": os.environ["PATH"]}
-    return Node(database_url, environment, neighbours, tmp_path / "coordinator.log")
+    made = Node(database_url, environment, neighbours, tmp_path / "coordinator.log")
+    yield made
+    await made.end()
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from sqlalchemy import URL
 
 from coordinator import queue, repository
 from coordinator.handlers import Handlers, Outcome
-from coordinator.jobs import JobKind, JobState, SetAside, delay, judge
+from coordinator.jobs import LONGEST_DELAY, JobKind, JobState, SetAside, delay, judge
 from coordinator.planner import superseded
 from hessian.errors import DatabaseUnavailable, HessianError, Unavailable
 from hessian.identifiers import Timestamp
@@ -76,21 +76,23 @@ class Dispatcher:
 
         A lost database is waited for; anything else ends the process.
         """
-        failures = 0
+        clock, failures = asyncio.get_running_loop().time, 0
         while not stop.is_set():
+            begun = clock()
             try:
                 await self._work(stop)
             except Unavailable as error:
-                failures += 1
+                failures = 1 if clock() - begun > LONGEST_DELAY else failures + 1
                 log.warning("dispatcher_waits", reason=type(error).__name__, detail=error.sentence, seconds=delay(failures))
                 await _pause(stop, delay(failures))
 
     async def _work(self, stop: asyncio.Event) -> None:
+        lost: BaseException | None = None
         try:
             async with self._app.open_async(), asyncio.TaskGroup() as tasks:
                 async with self._database.begin() as session:
-                    if lost := await queue.defer_lost(session):
-                        log.warning("jobs_queued_again", jobs=lost)
+                    if jobs := await queue.defer_lost(session):
+                        log.warning("jobs_queued_again", jobs=jobs)
                 worker = self._worker = self._new_worker()
                 working = tasks.create_task(worker.run(), name="worker")  # type: ignore[no-untyped-call]  # as below
                 sweeping = tasks.create_task(self._sweep(stop), name="sweeper")
@@ -100,10 +102,10 @@ class Dispatcher:
                 await working
                 sweeping.cancel()
                 stopping.cancel()
-        except* (ConnectorException, PoolTimeout) as group:
-            raise DatabaseUnavailable("the job queue lost its database") from group
-        except* Unavailable as group:
-            raise DatabaseUnavailable("the job queue lost its database") from group
+        except* (ConnectorException, PoolTimeout, Unavailable) as group:
+            lost = group
+        if lost is not None:  # raised inside `except*` it would be one more group
+            raise DatabaseUnavailable("the job queue lost its database") from lost
         if not stop.is_set():  # a side task of procrastinate failed: it logs that and stops without an error
             raise DatabaseUnavailable("the job queue's worker ended by itself")
 
