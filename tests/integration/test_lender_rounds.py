@@ -207,10 +207,13 @@ async def test_coordination__model_of_another_lender__is_foreign(lender: LenderN
 
 async def test_coordination__creation_not_settled_here_yet__is_asked_again_and_not_called_foreign(lender: LenderNode) -> None:
     scene = await staged(lender)
+    round_id = await scene.open_round()
+    await scene.submit(round_id)
     async with lender.world.database.begin() as session:
         await session.execute(update(Model).values(model_id=None, state="creating"))
-    answer = await lender.coordinator.post(f"/v1/cohorts/{scene.cohort_id}/rounds")
-    assert (answer.status_code, answer.json()["title"]) == (503, "CreationNotSettled")
+    for path in (f"cohorts/{scene.cohort_id}/rounds", f"rounds/{round_id}/accept", f"models/{scene.model_id}/conclude"):
+        answer = await lender.coordinator.post(f"/v1/{path}")
+        assert (path, answer.status_code, answer.json().get("title")) == (path, 503, "CreationNotSettled")
     async with lender.world.database.begin() as session:
         await session.execute(update(Model).values(state="failed"))
     assert (await scene.ask(f"/v1/cohorts/{scene.cohort_id}/rounds"))["outcome"] == "foreign"

@@ -168,6 +168,26 @@ def test_from_bytes__field_missing_or_unknown__is_refused(kind: str) -> None:
             from_bytes(KINDS[wrong][0]())
 
 
+@pytest.mark.parametrize("text", ["a\0b", "a\x1b[2J", "a\tb", "a\x7f", "a\x85"])
+def test_manifest_from_bytes__control_character_in_any_text__is_refused(text: str) -> None:
+    levels = (Level("x", (text,), 0, BILLION), Level("other", (), 0, BILLION))
+    changes: list[dict[str, Plain]] = [
+        {"name": text},
+        {"description": text},
+        {"specification": replace(SPECIFICATION, label=Label(text, ("1",), ("0",))).to_plain()},
+        {"specification": replace(SPECIFICATION, features=(Category("c", levels),)).to_plain()},
+    ]
+    fields = decode(manifest().to_bytes())
+    assert isinstance(fields, dict)
+    for change in changes:
+        with pytest.raises(ArtifactRefused, match="holds a control character"):
+            read_manifest(encode({**fields, **change}))
+
+
+def test_manifest_from_bytes__description_of_several_lines__is_read() -> None:
+    assert read_manifest(replace(manifest(), description="Grüße\nund mehr").to_bytes()).description == "Grüße\nund mehr"
+
+
 def with_modulus(n: int) -> bytes:
     fields = decode(manifest().to_bytes())
     assert isinstance(fields, dict)

@@ -130,7 +130,7 @@ def test_decode_artifact__another_kind_or_version__is_refused(data: bytes, reaso
 
 
 def test_fields__every_misuse__is_refused_with_its_place() -> None:
-    value = {"n": 7, "t": "text", "b": b"xy", "f": True, "l": [1], "m": {"x": 1}, "s": "\ud800", "e": ""}
+    value = {"n": 7, "t": "text", "b": b"xy", "f": True, "l": [1], "m": {"x": 1}, "s": "\ud800", "c": "a\0b", "e": ""}
     refusals: dict[str, Callable[[Fields], object]] = {
         "thing.n must lie between 8 and 9": lambda f: f.integer("n", 8, 9),
         "thing.f must be an integer": lambda f: f.integer("f", 0, 9),
@@ -138,7 +138,9 @@ def test_fields__every_misuse__is_refused_with_its_place() -> None:
         "thing.b must be text": lambda f: f.text("b"),
         "thing.t must have between 1 and 3 characters": lambda f: f.text("t", 3),
         "thing.e must have between": lambda f: f.text("e"),
-        "thing.s is not valid Unicode": lambda f: f.text("s"),
+        "thing.s holds a control character or a lone surrogate": lambda f: f.text("s"),
+        "thing.c holds a control character": lambda f: f.text("c"),
+        "thing must be a map with text keys, without control": lambda f: Fields({"a\0": 1}, f.place),
         "thing.t must be bytes": lambda f: f.octets("t", 4),
         "thing.b has the wrong length": lambda f: f.octets("b", 3),
         "thing.t must be a list": lambda f: f.texts("t", 3),
@@ -148,7 +150,7 @@ def test_fields__every_misuse__is_refused_with_its_place() -> None:
         r"thing.l\[0\] must be a map": lambda f: f.records("l", 3),
         "thing.n must be a map": lambda f: f.record("n"),
         "thing lacks the field z": lambda f: f.text("z"),
-        "thing has unknown fields: b, e, f, l, m": lambda f: f.done(),
+        "thing has unknown fields: b, c, e, f, l": lambda f: f.done(),
     }
     for reason, read in refusals.items():
         with pytest.raises(ShapeRefused, match=reason):

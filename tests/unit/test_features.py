@@ -154,6 +154,7 @@ def test_from_plain__of_to_plain__is_the_same_specification() -> None:
         {"label": {"column": "rate", "positive": ["yes"], "negative": ["no"]}},
         {"label": {"column": "bad", "positive": ["yes"], "negative": ["yes"]}},
         {"label": {"column": "bad", "positive": [], "negative": ["no"]}},
+        {"label": {"column": "bad", "positive": ["yes\0"], "negative": ["no"]}},
     ],
 )
 def test_from_plain__wrong_shape__is_refused(change: dict[str, object]) -> None:

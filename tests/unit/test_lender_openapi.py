@@ -24,7 +24,7 @@ def test_operation__each__has_words_a_token_and_problem_answers(name: str) -> No
     assert operation["summary"]
     assert operation["description"]
     assert operation["security"] == [{"HTTPBearer": []}]
-    assert operation["responses"]["4XX"]["content"]["application/json"]["schema"]["$ref"].endswith("/Problem")
+    assert operation["responses"]["4XX"]["content"]["application/problem+json"]["schema"]["$ref"].endswith("/Problem")
     successes = [answer for status, answer in operation["responses"].items() if status.startswith("2")]
     assert all("$ref" in answer["content"]["application/json"]["schema"] for answer in successes)
 

@@ -19,6 +19,8 @@ BILLION = 10**9
 LARGEST_INTEGER = 2**63 - 1
 
 _DECIMAL = re.compile(r"(-?)([0-9]{1,10})(?:\.([0-9]{1,9}))?", re.ASCII)
+_UNWRITABLE = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Control characters but the line end, and lone surrogates: what a database column, a log or a terminal chokes on."""
 
 
 class ShapeRefused(Malformed):
@@ -48,8 +50,8 @@ class Fields:
     """One map being read. `place` names it in refusals ("manifest.bounds")."""
 
     def __init__(self, value: object, place: str) -> None:
-        if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
-            raise ShapeRefused(f"{place} must be a map with text keys")
+        if not isinstance(value, Mapping) or not all(isinstance(name, str) and not _UNWRITABLE.search(name) for name in value):
+            raise ShapeRefused(f"{place} must be a map with text keys, without control characters")
         self._left = dict(cast(Mapping[str, object], value))
         self.place = place
 
@@ -132,6 +134,6 @@ def _text(value: object, place: str, longest: int, *, may_be_empty: bool) -> str
         raise ShapeRefused(f"{place} must be text")
     if len(value) > longest or (not value and not may_be_empty):
         raise ShapeRefused(f"{place} must have between {0 if may_be_empty else 1} and {longest} characters")
-    if any(0xD800 <= ord(character) <= 0xDFFF for character in value):
-        raise ShapeRefused(f"{place} is not valid Unicode")
+    if _UNWRITABLE.search(value):
+        raise ShapeRefused(f"{place} holds a control character or a lone surrogate")
     return value

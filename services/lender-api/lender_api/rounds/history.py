@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from hessian.chain.blocks import Receipt
 from hessian.chain.events import RoundDefaulted, RoundOpened, RoundSettled, decode_all
 from hessian.chain.records import CohortRecord, RoundRecord, RoundState
 from hessian.errors import KeyLost
-from hessian.identifiers import Digest, RoundId
+from hessian.identifiers import CohortId, Digest, RoundId
 from hessian.outbox.tables import TransactionState
 from hessian.postgres.session import Session
 from hessian.service.fields import Page, next_cursor
@@ -59,6 +59,12 @@ async def weights_of(session: Session, model: Model, digest: Digest) -> Weights:
     if row is None:
         raise KeyLost(f"the chain's weights {digest.hex()} of model {model.model_id} are not in this database: restore it from its backup")
     return row
+
+
+async def spoiled_evaluations(session: Session, cohort_id: CohortId) -> int:
+    """How many sums of this cohort were opened and moved nothing: undecodable, or the step was implausible."""
+    spoiled = select(func.count()).where(Round.cohort_id == cohort_id, Round.report_digest.is_not(None), Round.reason.is_not(None))
+    return (await session.execute(spoiled)).scalar_one()
 
 
 async def page(session: Session, world: World, model: Model, *, after: int, limit: int) -> Page[RoundRead]:

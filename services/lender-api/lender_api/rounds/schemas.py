@@ -15,7 +15,7 @@ class Outcome(BaseModel):
 
     outcome: Literal["done", "foreign", "superseded", "refused"] = Field(
         description="done: it is under way or behind us · foreign: another lender's model · superseded: the chain has moved on · "
-        "refused: the members' content is bad; the round fails by its deadline"
+        "refused: the members' content is bad, or spoiled earlier rounds; the round fails by its deadline"
     )
     reason: str | None = Field(default=None, examples=["round 7 is Settled"])
 

@@ -17,7 +17,7 @@ from hessian.identifiers import CohortId, RoundId
 from hessian.postgres.session import Session
 from lender_api.models.service import by_chain_id, take_over
 from lender_api.rounds import submissions
-from lender_api.rounds.history import remember
+from lender_api.rounds.history import remember, spoiled_evaluations
 from lender_api.rounds.schemas import Outcome, done, foreign, refused, superseded
 from lender_api.rounds.submissions import SubmissionRefused
 from lender_api.sending import is_under_way, send
@@ -25,6 +25,9 @@ from lender_api.tables import Model, Round
 from lender_api.world import World
 
 OPEN, ACCEPT, REPORT, EXPIRE = "open_round", "accept_submissions", "report_round", "expire_round"
+
+MOST_SPOILED = 2
+"""Evaluations of one cohort that may move nothing (PROTOCOL §9): each is paid, and answers on chain one question about the weights."""
 
 
 class NotYetFinal(ChainUnavailable):
@@ -99,6 +102,10 @@ async def accept(world: World, round_id: RoundId) -> Outcome:
         found = await own_rows(session, seen)
         if found is None:
             return foreign(f"model {seen.round.model_id} is not in this database")
+        if await spoiled_evaluations(session, seen.round.cohort_id) >= MOST_SPOILED:
+            # refused here and not when it is opened: only a round that fails closes the cohort, and lets the next one have its turn
+            found[1].reason = f"{MOST_SPOILED} rounds of cohort {seen.round.cohort_id} moved nothing: its submissions are not opened again"
+            return refused(found[1].reason)
         manifest = await manifest_of(session, world, found[0])
         kept = await submissions.kept(session, round_id, seen.round)
     try:
