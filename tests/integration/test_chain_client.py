@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 
 import pytest
 from aiohttp import web
@@ -119,6 +120,16 @@ async def test_broadcast__same_bytes_again__known_while_pending_then_nonce_used(
     fresh_anvil.mine()
     assert await sender.broadcast(signed) is Broadcast.NONCE_USED
     assert await chain.receipt(signed.transaction_hash) is not None
+
+
+async def test_revert_reason__node_has_forgotten_the_block__is_told_without_it(
+    fresh_anvil: Anvil, chain: Chain, repository: ModelRepository
+) -> None:
+    head = await chain.head_block()
+    forgotten = replace(head, number=BlockNumber(head.number + 1_000))
+    receipt = Receipt(TransactionHash("0x" + "11" * 32), forgotten, False, 21_000, ())
+    reason = await Sender(chain).revert_reason(Address(fresh_anvil.new_account().address), repository.withdraw(), receipt)
+    assert reason.name == "Reverted"
 
 
 async def test_logs__contract_is_silent__there_are_none(chain: Chain, repository: ModelRepository) -> None:

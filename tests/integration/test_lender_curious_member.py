@@ -54,7 +54,7 @@ async def read_bits(scene: Scene, below: int) -> tuple[list[int], dict[str, obje
         round_id = await scene.open_round()
         await scene.submit(round_id, spoil=ask)
         accepted = await scene.ask(f"/v1/rounds/{round_id}/accept")
-        if accepted["outcome"] != "done":
+        if accepted["outcome"] != "pending":
             break
         await scene.unlock(round_id)
         await scene.ask(f"/v1/rounds/{round_id}/evaluate")

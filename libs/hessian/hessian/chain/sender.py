@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from eth_account.signers.local import LocalAccount
 
-from hessian.chain.blocks import NodeAnswerInvalid, Receipt, TransactionHash, hash_text, quantity
+from hessian.chain.blocks import BlockUnknown, NodeAnswerInvalid, Receipt, TransactionHash, hash_text, quantity
 from hessian.chain.client import Chain
 from hessian.chain.encoding import ContractRefused
 from hessian.chain.repository import Call
@@ -133,8 +133,8 @@ class Sender:
                 await self._chain.node.request("eth_call", _message(sender, call), hex(height))
             except ContractRefused as error:
                 return error
-            except NodeRefused:
-                continue  # for instance the balance is gone now: the other height may still tell
+            except (NodeRefused, BlockUnknown):
+                continue  # the balance is gone now, or the node has forgotten that block: the reason is a courtesy, the lane is not
         return ContractRefused("Reverted", {"gasUsed": receipt.gas_used})
 
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from sqlalchemy import URL, MetaData, make_url, text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, TimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
 
 from hessian.errors import DatabaseUnavailable
@@ -39,11 +39,11 @@ class Database:
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[Session]:
-        """One transaction. Raises DatabaseUnavailable when Postgres cannot be reached or gives up on a lock."""
+        """One transaction. Raises DatabaseUnavailable when Postgres cannot be reached gives up on a lock, or all connections stay taken."""
         try:
             async with self._sessions.begin() as session:
                 yield session
-        except (OperationalError, InterfaceError) as error:
+        except (OperationalError, InterfaceError, TimeoutError) as error:
             raise DatabaseUnavailable from error
         except DBAPIError as error:
             if error.connection_invalidated:
@@ -62,14 +62,14 @@ def database_url(settings: DatabaseSettings) -> URL:
 
 
 @asynccontextmanager
-async def open_database(url: URL | str) -> AsyncIterator[Database]:
-    """Open the pool for the life of a service."""
+async def open_database(url: URL | str, *, pool_seconds: float = 10.0) -> AsyncIterator[Database]:
+    """Open the pool for the life of a service; whoever finds every connection taken waits `pool_seconds` for one."""
     engine = create_async_engine(
         url,
         pool_size=POOL_SIZE,
         max_overflow=POOL_SIZE,
         pool_pre_ping=True,
-        pool_timeout=10,
+        pool_timeout=pool_seconds,
         hide_parameters=True,  # an error that quotes a statement would quote sealed values, keystores and tokens' hashes with it
         connect_args={"options": f"-c lock_timeout={LOCK_TIMEOUT_MS} -c timezone=UTC", "connect_timeout": 10},
     )

@@ -16,7 +16,7 @@ from hessian.postgres.session import Session
 from lender_api import tables
 from lender_api.models.service import by_chain_id, send_close, take_over
 from lender_api.models.states import ModelState, follow_chain, move_to
-from lender_api.rounds.schemas import Outcome, done, foreign, superseded
+from lender_api.rounds.schemas import Outcome, done, foreign, pending
 from lender_api.tables import Model
 from lender_api.world import World
 
@@ -36,13 +36,13 @@ async def conclude(world: World, model_id: ModelId) -> Outcome:
             return foreign(f"model {model_id} was not created by this database")
         take_over(model, record)
         if record.state is ChainState.OPEN:
-            return superseded(f"model {model_id} is open")
+            return pending(f"model {model_id} is open at this final block")
         if record.is_closed:
             return done()
         if record.round_in_flight:
-            return superseded(f"round {record.round_in_flight} of model {model_id} is still in flight")
+            return pending(f"round {record.round_in_flight} of model {model_id} is still in flight")
         await send_close(session, world, model)
-    return done()
+    return pending()
 
 
 async def on_created(session: Session, row: tables.Outbox, receipt: Receipt | None) -> None:

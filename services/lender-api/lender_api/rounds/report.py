@@ -25,7 +25,7 @@ from lender_api.models.preparation import put_pinned
 from lender_api.rounds import submissions
 from lender_api.rounds.evaluation import Step, evaluate
 from lender_api.rounds.history import weights_of
-from lender_api.rounds.schemas import Outcome, done, foreign, superseded
+from lender_api.rounds.schemas import Outcome, done, foreign, pending, superseded
 from lender_api.rounds.service import REPORT, NotYetFinal, Seen, context_of, manifest_of, own_rows, see
 from lender_api.sending import send
 from lender_api.tables import Model, ModelKey, Round, ValidationSet, Weights
@@ -156,4 +156,4 @@ async def _send(world: World, seen: Seen) -> Outcome:
     async with world.database.begin() as session:
         call = world.repository.report_round(seen.round_id, ErrorUnits(row.error_after or 0), new_weights, report)
         await send(session, world, intent=f"report:{seen.round_id}", call=call, purpose=REPORT, subject=str(seen.round_id))
-    return done(row.reason)
+    return pending(row.reason)

@@ -13,16 +13,21 @@ from hessian.service.fields import DigestField, WeiRead
 class Outcome(BaseModel):
     """What became of a coordinator's request."""
 
-    outcome: Literal["done", "foreign", "superseded", "refused"] = Field(
-        description="done: it is under way or behind us · foreign: another lender's model · superseded: the chain has moved on · "
+    outcome: Literal["done", "pending", "foreign", "superseded", "refused"] = Field(
+        description="done: a final block shows it · pending: a transaction is under way, ask again · foreign: another lender's model · superseded: the chain has moved on · "
         "refused: the members' content is bad, or spoiled earlier rounds; the round fails by its deadline"
     )
     reason: str | None = Field(default=None, examples=["round 7 is Settled"])
 
 
 def done(reason: str | None = None) -> Outcome:
-    """Under way or behind us."""
+    """A final block shows it."""
     return Outcome(outcome="done", reason=reason)
+
+
+def pending(reason: str | None = None) -> Outcome:
+    """Sent, or about to be. Whoever asks again has a transaction that failed for no lasting reason sent anew."""
+    return Outcome(outcome="pending", reason=reason)
 
 
 def foreign(reason: str | None = None) -> Outcome:

@@ -18,7 +18,7 @@ from hessian.postgres.session import Session
 from lender_api.models.service import by_chain_id, take_over
 from lender_api.rounds import submissions
 from lender_api.rounds.history import remember, spoiled_evaluations
-from lender_api.rounds.schemas import Outcome, done, foreign, refused, superseded
+from lender_api.rounds.schemas import Outcome, done, foreign, pending, refused, superseded
 from lender_api.rounds.submissions import SubmissionRefused
 from lender_api.sending import is_under_way, send
 from lender_api.tables import Model, Round
@@ -65,9 +65,9 @@ async def open_round(world: World, cohort_id: CohortId) -> Outcome:
             return obstacle
         intent = f"open:{cohort_id}:{record.rounds_paid}"
         if await is_under_way(session, purpose=OPEN, subject=str(cohort.model_id), besides=intent):
-            return superseded(f"another round of model {cohort.model_id} is being opened")
+            return pending(f"another round of model {cohort.model_id} is being opened")
         await send(session, world, intent=intent, call=world.repository.open_round(cohort_id), purpose=OPEN, subject=str(cohort.model_id))
-    return done()
+    return pending()
 
 
 def _obstacle(cohort_id: CohortId, cohort: CohortRecord, model: ModelRecord) -> Outcome | None:
@@ -78,7 +78,7 @@ def _obstacle(cohort_id: CohortId, cohort: CohortRecord, model: ModelRecord) -> 
     if cohort.is_closed:
         return superseded(f"cohort {cohort_id} is closed")
     if not cohort.is_sealed:
-        return superseded(f"cohort {cohort_id} is not sealed")
+        return pending(f"cohort {cohort_id} is not sealed at this final block")
     if model.round_in_flight:
         return superseded(f"round {model.round_in_flight} of another cohort is in flight")
     return None
@@ -120,7 +120,7 @@ async def accept(world: World, round_id: RoundId) -> Outcome:
         await submissions.keep(session, round_id, seen.round, contents)
         call = world.repository.accept_submissions(round_id)
         await send(session, world, intent=f"accept:{round_id}", call=call, purpose=ACCEPT, subject=str(round_id))
-    return done()
+    return pending()
 
 
 async def expire(world: World, round_id: RoundId) -> Outcome:
@@ -138,7 +138,7 @@ async def expire(world: World, round_id: RoundId) -> Outcome:
         call = world.repository.expire_round(round_id)
         intent = f"expire:{round_id}:{seen.round.state.name.lower()}"
         await send(session, world, intent=intent, call=call, purpose=EXPIRE, subject=str(round_id))
-    return done()
+    return pending()
 
 
 async def see(world: World, round_id: RoundId) -> Seen:
