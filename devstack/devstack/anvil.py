@@ -6,7 +6,7 @@ Two ways to run it:
 - *kept* (`make up`): anvil never mines by itself. A keeper thread mines, and saves the whole chain before the block that makes the last
   transaction final. So `kill -9` at any moment loses only blocks that nobody was allowed to act upon; to the services it is a short reorg.
 
-There is no mnemonic and no unlocked account: wallets are funded with `anvil_setBalance`, the faucet of this stack.
+There is no mnemonic and no unlocked account: wallets are funded with `anvil_setBalance` and `anvil_addBalance`, the faucet of this stack.
 """
 
 from __future__ import annotations
@@ -22,12 +22,15 @@ from pathlib import Path
 from typing import Any, Self
 
 import httpx
+import structlog
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
 from devstack.processes import Child, ProcessFailed, free_port, tail, wait_until
 from devstack.toolchain import tool
 from hessian.identifiers import Address, Wei
+
+log = structlog.get_logger()
 
 FINALITY_BLOCKS = 2  # with one slot in an epoch, anvil calls the block two below the head final
 TEST_CHAIN_ID = 31_337
@@ -113,8 +116,12 @@ class Anvil:
         return answer["result"]
 
     def fund(self, account: Address, balance: Wei) -> None:
-        """The faucet: this account now has exactly this much ether."""
+        """This account now has exactly this balance, whatever it had."""
         self.call("anvil_setBalance", account, hex(balance))
+
+    def give(self, account: Address, amount: Wei) -> None:
+        """The faucet: this account now has so much more."""
+        self.call("anvil_addBalance", account, hex(amount))
 
     def new_account(self, balance: Wei = POCKET_MONEY) -> LocalAccount:
         """A wallet with a fresh key and some ether."""
@@ -177,19 +184,29 @@ class Keeper(threading.Thread):
         self._stopping = threading.Event()
 
     def run(self) -> None:
-        """Until told to stop, or until the node no longer answers (its supervisor sees that too and starts both anew)."""
-        with contextlib.suppress(ChainCallFailed):
-            last, unfinal = time.monotonic(), FINALITY_BLOCKS + 1
+        """Until told to stop, or until the chain can be neither mined on nor saved: then the node ends too, and both are started anew.
+
+        A node that stood still would go on answering, and everything that waits for a final block would wait in silence.
+        """
+        try:
+            self._keep()
+        except (ChainCallFailed, OSError) as error:
+            log.error("chain_not_kept", reason=str(error))
+            if self._anvil.child is not None:
+                self._anvil.child.ask_to_stop()
+
+    def _keep(self) -> None:
+        last, unfinal = time.monotonic(), FINALITY_BLOCKS + 1
+        self.save()
+        while not self._stopping.wait(self._block_time):
+            if int(self._anvil.call("txpool_status")["pending"], 16):
+                unfinal = FINALITY_BLOCKS + 1
+            if unfinal == 0 and time.monotonic() - last < _IDLE_SECONDS:
+                continue
+            self._anvil.mine()
             self.save()
-            while not self._stopping.wait(self._block_time):
-                if int(self._anvil.call("txpool_status")["pending"], 16):
-                    unfinal = FINALITY_BLOCKS + 1
-                if unfinal == 0 and time.monotonic() - last < _IDLE_SECONDS:
-                    continue
-                self._anvil.mine()
-                self.save()
-                last, unfinal = time.monotonic(), max(0, unfinal - 1)
-            self.save()
+            last, unfinal = time.monotonic(), max(0, unfinal - 1)
+        self.save()
 
     def save(self) -> None:
         """Write the whole chain beside the old copy, then take its name: a crash leaves one or the other."""

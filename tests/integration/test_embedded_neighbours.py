@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -82,6 +83,22 @@ def test_start__kept_chain_was_killed__loses_no_final_block_and_no_balance(tmp_p
         assert again.call("eth_getBalance", receiver, hex(again.final())) == "0x7"
     finally:
         again.stop()
+
+
+def test_keep__the_chain_can_no_longer_be_saved__the_node_ends_instead_of_standing_still(tmp_path: Path) -> None:
+    place = tmp_path / "chain"
+    place.mkdir()
+    node = Anvil(tmp_path / "log", block_time=0.05, state=place / "chain.json")
+    node.start()
+    try:
+        shutil.rmtree(place)
+        assert node.child is not None
+        until = time.monotonic() + 20
+        while node.child.is_alive:
+            assert time.monotonic() < until
+            time.sleep(0.02)
+    finally:
+        node.stop()
 
 
 def test_move_time__one_day__head_and_final_block_are_past_it(fresh_anvil: Anvil) -> None:
