@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.30;
 
+import {IModelDeployment} from "../../src/interfaces/IModelDeployment.sol";
 import {IModelRepository} from "../../src/interfaces/IModelRepository.sol";
 
 /// @dev An account that never takes its money.
@@ -30,5 +31,28 @@ contract Reenterer {
     function attempt(bytes memory call) private {
         (bool isDone,) = address(repository).call(call);
         isDone; // whether it was refused is the repository's business; the sums tell
+    }
+}
+
+/// @dev The same, where scores are served.
+contract ServingReenterer {
+    IModelDeployment private immutable deployments;
+
+    constructor(IModelDeployment deployments_) {
+        deployments = deployments_;
+    }
+
+    receive() external payable {
+        attempt(abi.encodeCall(deployments.withdraw, ()));
+        for (uint256 id = 1; id <= 3; id++) {
+            attempt(abi.encodeCall(deployments.answerScore, (id, bytes32(id))));
+            attempt(abi.encodeCall(deployments.expireRequest, (id)));
+            attempt(abi.encodeCall(deployments.retire, (id)));
+        }
+    }
+
+    function attempt(bytes memory call) private {
+        (bool isDone,) = address(deployments).call(call);
+        isDone; // whether it was refused is the contract's business; the sums tell
     }
 }
