@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -240,7 +241,8 @@ async def test_contribute__nothing_to_compute__trainer_is_not_asked(bench: Bench
     (job_id,) = await bench.plan(member_job())
     async with bench.dispatching():
         (job,) = await bench.until(state, job_id)
-    assert bench.node.paths() == ["/v1/contributions"]
+    assert bench.node.paths()[0] == "/v1/contributions"
+    assert "/v1/gradient-steps" not in bench.node.paths()
     assert job.reason == "because"
 
 
@@ -265,6 +267,7 @@ async def test_contribute__nothing_to_compute__trainer_is_not_asked(bench: Bench
         ),
         (member_job(JobKind.UNLOCK), "POST", f"/v1/contributions/7/{MEMBERS[0]}/unlock"),
         (member_job(JobKind.CONCLUDE_CONTRIBUTION), "POST", f"/v1/contributions/7/{MEMBERS[0]}/conclude"),
+        (member_job(JobKind.ABANDON), "POST", f"/v1/contributions/7/{MEMBERS[0]}/abandon"),
     ],
     ids=lambda value: value.business_key if isinstance(value, JobSpec) else None,
 )
@@ -313,6 +316,32 @@ async def test_dispatch__refused__set_aside_with_the_reason_and_nobody_waits(ben
         await bench.until("done", healthy)
     assert job.attempts == 1
     assert job.reason == "owner-api answered 409 RoundNotUnlocking: as the test wants it"
+
+
+@pytest.mark.parametrize("status", [422, 500])
+async def test_dispatch__contribution_set_aside__the_member_leaves_instead(bench: Bench, status: int) -> None:
+    bench.node.fail("/v1/gradient-steps", *[status] * 50)
+    (job_id,) = await bench.plan(member_job())
+    async with bench.dispatching():
+        await bench.until("set_aside", job_id)
+        await bench.until("done", job_id + 1)
+    path = f"/v1/contributions/7/{MEMBERS[0]}/abandon"
+    assert bench.node.paths()[-1] == path
+    assert json.loads(bench.node.bodies[path]) == {"reason": "its contribution was set aside"}
+
+
+async def test_dispatch__gradient_step_that_hangs__does_not_hold_up_leaving(bench: Bench) -> None:
+    never = asyncio.Event()
+
+    async def hang(_request: Request) -> Response:
+        await never.wait()
+        raise AssertionError
+
+    bench.node.answers["/v1/gradient-steps"] = hang
+    (_, leaving) = await bench.plan(member_job(), member_job(JobKind.ABANDON))
+    async with bench.dispatching():
+        await bench.until("done", leaving)
+        never.set()
 
 
 async def test_dispatch__set_aside_and_tried_again_by_an_operator__done(bench: Bench) -> None:

@@ -115,6 +115,12 @@ def test_fund__any_account__has_exactly_that(anvil: Anvil) -> None:
     assert anvil.call("eth_accounts") == []
 
 
+def test_give__an_account_that_has_some__has_so_much_more(anvil: Anvil) -> None:
+    account = Address(anvil.new_account(Wei(5)).address)
+    anvil.give(account, Wei(10**18))
+    assert anvil.balance(account) == 10**18 + 5
+
+
 async def test_add_bytes__up_to_one_mebibyte__comes_back_pinned(block_store: str) -> None:
     async with aioipfs.AsyncIPFS(maddr=f"/ip4/127.0.0.1/tcp/{block_store.rpartition(':')[2]}") as client:
         for data in (b"", b"x", os.urandom(MAX_BLOCK)):

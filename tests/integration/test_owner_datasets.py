@@ -6,6 +6,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from owner_node import Owner, OwnerNode, dataset_query, run_owner_node
@@ -15,7 +16,9 @@ from starlette.requests import ClientDisconnect
 
 from devstack.anvil import Anvil
 from devstack.contracts import Deployment
+from hessian.errors import DatabaseUnavailable
 from hessian.identifiers import Digest
+from owner_api import tables
 from owner_api.datasets import service
 from owner_api.datasets.service import UploadCutOff
 from owner_api.tables import Dataset, Enrollment, Release, RowFingerprint
@@ -99,7 +102,7 @@ async def test_upload__over_the_limit_without_a_declared_length__is_cut_at_the_l
 async def test_upload__client_gone_in_the_middle__leaves_nothing(node: OwnerNode) -> None:
     owner = await node.owner("unsteady")
     async with node.world.database.begin() as session:
-        row = await service_owner(session, owner)
+        row = await session.get_one(tables.Owner, uuid.UUID(owner.id))
 
     async def body() -> AsyncIterator[bytes]:
         yield Rows(1, 100).csv()
@@ -109,13 +112,6 @@ async def test_upload__client_gone_in_the_middle__leaves_nothing(node: OwnerNode
         await service.receive(node.world, row, "cut", "Class", "bad", body())
     assert files(node) == []
     assert (await owner.get("/v1/datasets"))["items"] == []
-
-
-async def service_owner(session: object, owner: Owner) -> service.Owner:
-    from hessian.postgres.session import Session
-
-    assert isinstance(session, Session)
-    return await session.get_one(service.Owner, uuid.UUID(owner.id))
 
 
 async def test_upload__the_same_twice_at_once__is_kept_once(node: OwnerNode) -> None:
@@ -141,6 +137,90 @@ async def test_lineage__versions_that_share_a_row__are_one_and_can_connect_two(n
     assert (await other.get(f"/v1/datasets/{same_rows}"))["lineage"] not in again
 
 
+async def enrol(node: OwnerNode, owner: Owner, dataset: str, model_id: int) -> None:
+    async with node.world.database.begin() as session:
+        session.add(
+            Enrollment(
+                owner_id=uuid.UUID(owner.id),
+                dataset_id=uuid.UUID(dataset),
+                model_id=model_id,
+                accept_alone=False,
+                rows=30,
+                manifest_digest=Digest(bytes(32)),
+                cohort_size=5,
+            )
+        )
+
+
+async def release(node: OwnerNode, lineage: uuid.UUID) -> None:
+    async with node.world.database.begin() as session:
+        session.add(Release(lineage=lineage, chain_id=1, contract=node.world.repository.address, model_id=1, cohort_id=1, round_id=1))
+
+
+def both(first: Rows, second: Rows) -> bytes:
+    """Rows of two datasets, and one more."""
+    return first.csv() + b"".join(second.csv().splitlines(keepends=True)[1:]) + b"9999,77,N,bad\n"
+
+
+async def test_lineage__the_same_file_with_another_label__is_the_same(node: OwnerNode) -> None:
+    owner = await node.owner("two labels")
+    rows = b"".join(b"%d,%d,%s,%s\n" % (row, row * 7, *((b"bad", b"good") if row % 3 else (b"good", b"bad"))) for row in range(40))
+    lineages = set()
+    for label in ("Class", "Other"):
+        query = dataset_query() | {"label": label}
+        answer = await owner.request("POST", "/v1/datasets", params=query, content=b"income,age,Class,Other\n" + rows)
+        lineages.add(answer.json()["lineage"])
+    assert len(lineages) == 1
+
+
+async def test_lineage__rows_with_one_more_column__are_what_their_owner_says(node: OwnerNode) -> None:
+    owner, other = await node.owner("adds a column"), await node.owner("somebody else")
+    first = await owner.upload(Rows(1, 30))
+    lineage = (await owner.get(f"/v1/datasets/{first}"))["lineage"]
+    header, *lines = Rows(1, 30).csv().splitlines()
+    content = b"\n".join([header + b",id", *(line + b",%d" % number for number, line in enumerate(lines))])
+    for uploader, version_of, status in ((other, first, 404), (owner, str(uuid.uuid4()), 404), (owner, "no id", 422), (owner, first, 201)):
+        answer = await uploader.request("POST", "/v1/datasets", params=dataset_query() | {"version_of": version_of}, content=content)
+        assert answer.status_code == status, answer.text
+    assert answer.json()["lineage"] == lineage
+    assert len(files(node)) == 2
+
+
+async def test_lineage__upload_that_connects_two_in_use__is_refused(node: OwnerNode) -> None:
+    owner = await node.owner("entangled")
+    rows = [Rows(1, 30), Rows(50, 30), Rows(99, 30)]
+    datasets = [await owner.upload(part, f"part {number}") for number, part in enumerate(rows)]
+    await enrol(node, owner, datasets[0], model_id=1)
+    await enrol(node, owner, datasets[1], model_id=2)
+    await release(node, (await dataset_row(node, datasets[2])).lineage)
+    before = [(await dataset_row(node, dataset)).lineage for dataset in datasets]
+    for first, second in ((0, 1), (0, 2)):
+        answer = await owner.request("POST", "/v1/datasets", params=dataset_query("both"), content=both(rows[first], rows[second]))
+        assert (answer.status_code, answer.json()["title"]) == (409, "LineagesInUse")
+    assert [(await dataset_row(node, dataset)).lineage for dataset in datasets] == before
+    assert len(files(node)) == 3
+    assert (await owner.request("POST", "/v1/datasets", params=dataset_query(), content=both(rows[0], Rows(7, 5)))).status_code == 201
+
+
+@pytest.mark.parametrize("committed", [True, False])
+async def test_upload__answer_to_the_commit_is_lost__file_and_row_stay_or_go_together(
+    node: OwnerNode, monkeypatch: pytest.MonkeyPatch, committed: bool
+) -> None:
+    owner = await node.owner("unlucky")
+    insert = service._insert
+
+    async def lost(*arguments: Any) -> None:
+        if committed:
+            await insert(*arguments)
+        raise DatabaseUnavailable
+
+    monkeypatch.setattr(service, "_insert", lost)
+    answer = await owner.request("POST", "/v1/datasets", params=dataset_query(), content=Rows(1, 30).csv())
+    assert answer.status_code == (201 if committed else 503)
+    listed = (await owner.get("/v1/datasets"))["items"]
+    assert [item["id"] for item in listed] == [file.stem for file in files(node)] == ([answer.json()["id"]] if committed else [])
+
+
 async def test_delete__a_dataset__removes_file_and_fingerprints(node: OwnerNode) -> None:
     owner = await node.owner("forgetful")
     dataset = await owner.upload(Rows(1, 30))
@@ -151,7 +231,7 @@ async def test_delete__a_dataset__removes_file_and_fingerprints(node: OwnerNode)
     async with node.world.database.begin() as session:
         assert (await session.execute(select(func.count()).select_from(RowFingerprint))).scalar_one() == 0
     row = await dataset_row(node, dataset)
-    assert (row.name, row.column_names) == ("", [])
+    assert (row.name, row.column_names, row.label, row.positive_value, row.digest) == ("", [], "", "", bytes(32))
     await owner.upload(Rows(1, 30))  # and the same bytes may come again
 
 
@@ -159,8 +239,7 @@ async def test_delete__rows_that_were_released__are_recognised_when_they_come_ba
     owner = await node.owner("resourceful")
     dataset = await owner.upload(Rows(1, 30))
     row = await dataset_row(node, dataset)
-    async with node.world.database.begin() as session:
-        session.add(Release(lineage=row.lineage, chain_id=1, contract=node.world.repository.address, model_id=1, cohort_id=1, round_id=1))
+    await release(node, row.lineage)
     assert (await owner.request("DELETE", f"/v1/datasets/{dataset}")).status_code == 204
     again = await owner.upload(Rows(1, 45), "the same people, and some more")
     assert (await owner.get(f"/v1/datasets/{again}"))["lineage"] == str(row.lineage)
@@ -169,18 +248,7 @@ async def test_delete__rows_that_were_released__are_recognised_when_they_come_ba
 async def test_delete__while_an_enrolment_is_active__is_refused(node: OwnerNode) -> None:
     owner = await node.owner("busy")
     dataset = await owner.upload(Rows(1, 30))
-    async with node.world.database.begin() as session:
-        session.add(
-            Enrollment(
-                owner_id=uuid.UUID(owner.id),
-                dataset_id=uuid.UUID(dataset),
-                model_id=1,
-                accept_alone=False,
-                rows=30,
-                manifest_digest=Digest(bytes(32)),
-                cohort_size=5,
-            )
-        )
+    await enrol(node, owner, dataset, model_id=1)
     answer = await owner.request("DELETE", f"/v1/datasets/{dataset}")
     assert (answer.status_code, answer.json()["title"]) == (409, "DatasetInUse")
     assert len(files(node)) == 1
@@ -205,5 +273,5 @@ async def test_list__pages_of_one__are_complete_and_in_order(node: OwnerNode) ->
         seen += [item["id"] for item in found["items"]]
         after = found.get("next")
     assert seen == made
-    for bad in ("limit=0", "limit=-1", "limit=1000000000", "after=nonsense", "after=azE=x"):
+    for bad in ("limit=0", "limit=-1", "limit=1000000000", "after=nonsense", "after=eDE"):
         assert (await owner.request("GET", f"/v1/datasets?{bad}")).status_code == 422

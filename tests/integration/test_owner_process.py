@@ -8,12 +8,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from owner_node import Lender, bearer, dataset_query
+from owner_node import Lender, bearer, dataset_query, eventually
 from small_model import KEY_BITS, Rows
 
 from devstack.anvil import Anvil
@@ -102,29 +103,27 @@ async def test_enrolment__service_killed_in_the_middle__is_finished_after_the_re
     async with connect_store(block_store) as store:
         for data in lender.store.blocks.values():
             await store.put(data)
-    api = httpx.Client(base_url=environment["HESSIAN_OWNER_URL"], trust_env=False, timeout=20)
-    with api:
-        owner = api.post("/v1/owners", json={"name": "killed"}, headers=bearer("admin-token")).json()
+    async with httpx.AsyncClient(base_url=environment["HESSIAN_OWNER_URL"], trust_env=False, timeout=20) as api:
+        owner = (await api.post("/v1/owners", json={"name": "killed"}, headers=bearer("admin-token"))).json()
         anvil.fund(Address(owner["address"]), Wei(10**18))
         mine = bearer(owner["token"])
-        dataset = api.post("/v1/datasets", params=dataset_query(), content=Rows(1, 2_000).csv(), headers=mine).json()
-        assert api.put(f"/v1/catalogue/{model_id}", headers=bearer("coordinator-token")).status_code == 200
+        dataset = (await api.post("/v1/datasets", params=dataset_query(), content=Rows(1, 2_000).csv(), headers=mine)).json()
+        assert (await api.put(f"/v1/catalogue/{model_id}", headers=bearer("coordinator-token"))).status_code == 200
         wanted = {"model_id": model_id, "dataset_id": dataset["id"], "accept_alone": True}
-        answer = api.post("/v1/enrollments", json=wanted, headers=mine | {"Idempotency-Key": secrets.token_hex(8)})
+        answer = await api.post("/v1/enrollments", json=wanted, headers=mine | {"Idempotency-Key": secrets.token_hex(8)})
         assert answer.status_code == 202, answer.text
 
-        def state() -> Any:
-            return api.get(f"/v1/enrollments/{answer.json()['id']}", headers=mine).json()
+        async def enrollment() -> Any:
+            return (await api.get(f"/v1/enrollments/{answer.json()['id']}", headers=mine)).json()
 
-        assert state()["state"] == "measuring"  # the trainer is not there yet
+        assert (await enrollment())["state"] == "measuring"  # the trainer is not there yet
         assert owner_api.process is not None
         owner_api.process.send_signal(signal.SIGKILL)
         owner_api.process.wait(20)
-        trainer = start("trainer", "HESSIAN_TRAINER_URL")
-        second = start("owner_api", "HESSIAN_OWNER_URL")
-        wait_until(lambda: state()["state"] in ("sealed", "refused"), second, seconds=40.0, every=0.1)
-        assert (state()["state"], state()["members"]) == ("sealed", "1/1")
-        assert api.get("/readyz").json()["status"] == "ready"
+        trainer, second = start("trainer", "HESSIAN_TRAINER_URL"), start("owner_api", "HESSIAN_OWNER_URL")
+        found = await eventually(enrollment, lambda found: found["state"] in ("sealed", "refused"))
+        assert (found["state"], found["members"]) == ("sealed", "1/1")
+        assert (await api.get("/readyz")).json()["status"] == "ready"
     logs = second.log.read_text(encoding="utf-8") + trainer.log.read_text(encoding="utf-8")
     assert owner["token"] not in logs
     assert "open sesame" not in logs
@@ -135,16 +134,22 @@ async def test_enrolment__service_killed_in_the_middle__is_finished_after_the_re
 
 
 def test_start__without_what_it_needs__ends_with_one_plain_sentence(environment: Environment, tmp_path: Path) -> None:
-    behind = run(environment, "owner_api")
-    assert (behind.returncode, "migrate" in behind.stderr) == (1, True)
     assert run(environment, "owner_api", "migrate").returncode == 0
-    unset = run({name: value for name, value in environment.items() if name != "HESSIAN_RPC_URL"}, "owner_api")
-    assert (unset.returncode, "HESSIAN_RPC_URL" in unset.stderr) == (2, True)
     open_to_all = tmp_path / "open-token"
     open_to_all.write_text("token", encoding="utf-8")
     open_to_all.chmod(0o644)
-    loose = run(environment | {"HESSIAN_ADMIN_TOKEN_FILE": str(open_to_all)}, "owner_api")
-    assert (loose.returncode, "chmod 600" in loose.stderr) == (1, True)
-    wrong_chain = run(environment | {"HESSIAN_CHAIN_ID": "5"}, "owner_api")
-    assert (wrong_chain.returncode, "chain" in wrong_chain.stderr) == (1, True)
-    assert "Traceback" not in behind.stderr + unset.stderr + loose.stderr + wrong_chain.stderr
+    cases = {
+        "HESSIAN_RPC_URL": (environment | {"HESSIAN_RPC_URL": ""}, 2),
+        "chmod 600": (environment | {"HESSIAN_ADMIN_TOKEN_FILE": str(open_to_all)}, 1),
+        "chain": (environment | {"HESSIAN_CHAIN_ID": "5"}, 1),
+    }
+    with ThreadPoolExecutor() as threads:
+        ended = dict(zip(cases, threads.map(lambda case: run(case[0], "owner_api"), cases.values()), strict=True))
+    for says, (_, code) in cases.items():
+        assert (ended[says].returncode, says in ended[says].stderr) == (code, True), ended[says].stderr
+        assert "Traceback" not in ended[says].stderr
+
+
+def test_start__on_an_empty_database__says_how_to_migrate(environment: Environment) -> None:
+    behind = run(environment, "owner_api")
+    assert (behind.returncode, "python -m owner_api migrate" in behind.stderr) == (1, True)

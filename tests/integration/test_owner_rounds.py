@@ -87,6 +87,14 @@ async def test_round__of_three_owners__opens_to_the_pooled_gradient_and_pays(nod
     async with here.world.database.begin() as session:
         rows = list((await session.execute(select(Enrollment))).scalars())
         assert all(row.sealed_statistics is None and row.sealed_masking_secret is None for row in rows)
+    other, _, _ = await lender.create_model(cohort_size=3, **WINDOW)
+    for key, dataset in (("same-rows", datasets[0]), ("deleted-and-back", "")):
+        if not dataset:
+            assert (await owners[0].request("DELETE", f"/v1/datasets/{datasets[0]}")).status_code == 204
+            dataset = await owners[0].upload(Rows(1, 60), "with newcomers")
+        spent = await owners[0].enroll(other, dataset, key=key)
+        assert (spent.status_code, spent.json()["title"]) == (409, "PolicyObjects")
+        assert "another cohort" in spent.json()["detail"]
     credits = [int((await owner.get("/v1/earnings"))["credit_wei"]) for owner in owners]
     assert credits[0] == 10**16  # the bond; the others have their rewards beside it
     assert sum(credits) == 3 * 10**16 + sum(int(found["earned_wei"]) for found in after[1:])

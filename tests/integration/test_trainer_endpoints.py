@@ -31,6 +31,7 @@ from trainer.statistics import statistics_of
 MODEL = manifest(valid_terms(Timestamp(0)))
 CONTEXT = bytes(32)
 TICKET = "t" * 43
+OWNER_API = {"Authorization": "Bearer trainer-token"}
 WEIGHTS = [1 << 20, 5, -7, 1 << 23, 0]
 
 
@@ -45,10 +46,10 @@ class Owner:
     def app(self) -> FastAPI:
         app = FastAPI()
 
-        @app.get("/v1/tickets/{ticket}/rows")
-        async def rows(request: Request, ticket: str) -> Response:
+        @app.post("/v1/tickets/rows")
+        async def rows(request: Request) -> Response:
             self.tokens.append(request.headers["authorization"])
-            if ticket != TICKET:
+            if await request.json() != {"ticket": TICKET}:
                 return JSONResponse({"title": "TicketRefused", "detail": "unknown"}, status_code=404)
             return Response(self.rows, media_type="text/csv")
 
@@ -86,7 +87,7 @@ def b64(data: bytes) -> str:
 
 async def test_statistics__with_a_ticket__streams_the_rows_and_answers_the_sums(trainer: httpx.AsyncClient, owner: Owner) -> None:
     owner.rows = Rows(4, 200).csv()
-    answer = await trainer.post("/v1/statistics", json={"ticket": TICKET, "manifest": b64(MODEL.to_bytes())})
+    answer = await trainer.post("/v1/statistics", json={"ticket": TICKET, "manifest": b64(MODEL.to_bytes())}, headers=OWNER_API)
     assert answer.status_code == 200
     assert SufficientStatistics.from_plain(answer.json()) == statistics_of([owner.rows], specification())
     assert owner.tokens[-1] == "Bearer trainer-token"
@@ -108,7 +109,7 @@ async def test_statistics__rows_that_do_not_fit__are_refused_with_the_place(
     trainer: httpx.AsyncClient, owner: Owner, rows: bytes, says: str
 ) -> None:
     owner.rows = rows
-    answer = await trainer.post("/v1/statistics", json={"ticket": TICKET, "manifest": b64(MODEL.to_bytes())})
+    answer = await trainer.post("/v1/statistics", json={"ticket": TICKET, "manifest": b64(MODEL.to_bytes())}, headers=OWNER_API)
     assert (answer.status_code, answer.json()["title"]) == (422, "JobRefused")
     assert says in answer.json()["detail"]
 
@@ -116,12 +117,12 @@ async def test_statistics__rows_that_do_not_fit__are_refused_with_the_place(
 @pytest.mark.parametrize("data", [b"", b"\x00", b"\xa1", MODEL.to_bytes() + b"\x00", MODEL.to_bytes()[:-1]])
 async def test_statistics__a_manifest_that_is_none__is_refused(trainer: httpx.AsyncClient, owner: Owner, data: bytes) -> None:
     owner.rows = Rows(4, 5).csv()
-    answer = await trainer.post("/v1/statistics", json={"ticket": TICKET, "manifest": b64(data)})
+    answer = await trainer.post("/v1/statistics", json={"ticket": TICKET, "manifest": b64(data)}, headers=OWNER_API)
     assert (answer.status_code, answer.json()["title"]) == (422, "JobRefused")
 
 
 async def test_statistics__an_unknown_ticket__is_refused_with_the_owners_words(trainer: httpx.AsyncClient) -> None:
-    answer = await trainer.post("/v1/statistics", json={"ticket": "x" * 43, "manifest": b64(MODEL.to_bytes())})
+    answer = await trainer.post("/v1/statistics", json={"ticket": "x" * 43, "manifest": b64(MODEL.to_bytes())}, headers=OWNER_API)
     assert (answer.status_code, answer.json()["title"]) == (400, "PeerRefused")
 
 
@@ -172,12 +173,21 @@ async def test_gradient_step__an_answer_from_owner_api_that_makes_no_sense__is_u
     assert answer.status_code == 503
 
 
-@pytest.mark.parametrize(("token", "status"), [(None, 401), ("nobody", 401), ("trainer-token", 403)])
-async def test_gradient_step__without_the_coordinators_token__is_not_done(
-    trainer: httpx.AsyncClient, token: str | None, status: int
+@pytest.mark.parametrize(
+    ("path", "token", "status"),
+    [
+        ("/v1/gradient-steps", None, 401),
+        ("/v1/gradient-steps", "nobody", 401),
+        ("/v1/gradient-steps", "trainer-token", 403),
+        ("/v1/statistics", None, 401),
+        ("/v1/statistics", "coordinator-token", 403),
+    ],
+)
+async def test_jobs__with_another_token_than_their_callers__are_not_done(
+    trainer: httpx.AsyncClient, path: str, token: str | None, status: int
 ) -> None:
     headers = {"Authorization": f"Bearer {token}"} if token else {"Authorization": ""}
-    assert (await trainer.post("/v1/gradient-steps", json={}, headers=headers)).status_code == status
+    assert (await trainer.post(path, json={}, headers=headers)).status_code == status
 
 
 async def test_body__over_the_limit__is_refused_before_it_is_read(trainer: httpx.AsyncClient) -> None:

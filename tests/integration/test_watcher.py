@@ -278,6 +278,21 @@ async def test_step__deadline_passes_in_silence__expiry_is_planned_once(bench: B
     assert expiries == ["expire_round:lender:round-1:submitting", "expire_round:owner:round-1:submitting"]
 
 
+async def test_step__last_third_of_a_submit_window__members_without_a_submission_are_asked_to_leave_once(
+    bench: Bench, market: Market, fresh_anvil: Anvil
+) -> None:
+    cohort_id, members = market.seal_cohort(market.create_model(submit_window=600))
+    market.open_round(cohort_id)
+    market.finalise()
+    await bench.catch_up()
+    assert not [key for key in await bench.job_keys() if key.startswith("abandon")]
+    for _ in range(3):
+        fresh_anvil.move_time(150)
+        await bench.catch_up()
+    retreats = [key for key in await bench.job_keys() if key.startswith("abandon")]
+    assert len(retreats) == len(members) == len(set(retreats))
+
+
 async def test_step__three_watchers_on_one_database__each_event_once(bench: Bench, market: Market) -> None:
     tell_a_story(market)
     await asyncio.gather(*(bench.catch_up(bench.watcher(range_limit=limit)) for limit in (1, 2, 3)))

@@ -19,6 +19,7 @@ from coordinator.jobs import (
     Service,
     SetAside,
     delay,
+    instead_of,
     judge,
     origins,
 )
@@ -69,6 +70,21 @@ def test_business_key__each_part_that_differs__makes_another_key() -> None:
 def test_lock__same_round_and_member__is_shared_by_all_kinds() -> None:
     assert spec(member=MEMBER).lock == spec(JobKind.UNLOCK, member=MEMBER).lock == f"round-3:{MEMBER}"
     assert spec(member=MEMBER).lock != spec(member=Address("0x" + "22" * 20)).lock
+
+
+def test_lock__what_the_lender_does_next__does_not_wait_until_the_last_is_final() -> None:
+    assert spec(JobKind.ACCEPT_SUBMISSIONS, service=Service.LENDER).lock != spec(JobKind.EVALUATE_ROUND, service=Service.LENDER).lock
+
+
+def test_lock__leaving__does_not_wait_for_the_gradient_step() -> None:
+    assert spec(JobKind.ABANDON, member=MEMBER).lock != spec(member=MEMBER).lock
+
+
+def test_instead_of__contribution_set_aside__the_member_leaves_and_nothing_else_does() -> None:
+    other = instead_of(spec(member=MEMBER))
+    assert other is not None
+    assert (other.kind, other.round_id, other.member) == (JobKind.ABANDON, spec().round_id, MEMBER)
+    assert [kind for kind in JobKind if instead_of(spec(kind))] == [JobKind.CONTRIBUTE]
 
 
 @pytest.mark.parametrize("error", [ServiceUnavailable("trainer does not answer"), IpfsUnavailable("no bytes")])

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import itertools
 import secrets
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from small_model import Rows, manifest, private_key
 
 from hessian.artifacts.codec import ArtifactRefused
 from hessian.artifacts.gradient import MaskedGradient
 from hessian.chain import records
-from hessian.errors import Malformed
+from hessian.errors import HessianError, Malformed
 from hessian.identifiers import Timestamp
 from hessian.learning.cells import CellRefused
 from hessian.learning.columns import Label, Numeric
@@ -22,6 +24,8 @@ from hessian.learning.plain import BILLION
 from hessian.paillier.packing import LayoutRefused
 from hessian.testing import valid_terms
 from lender_api.models.fit import ROWS_PER_ENTRY, TooFewRows, WeightsTooLarge, fit_model
+from lender_api.models.schemas import CreateModel
+from lender_api.models.service import KeyTooSmall
 from lender_api.models.states import ForbiddenTransition, ModelState, follow_chain, move_to
 from lender_api.models.terms import LONGEST_TRAINING, TermsRefused, check_terms
 from lender_api.rounds import submissions
@@ -79,6 +83,25 @@ def test_check_terms__one_bad_term__is_named(name: str) -> None:
     changes = {"training_deadline": NOW + LONGEST_TRAINING + 1} if name == "late" else {name: BAD_TERMS[name]}
     with pytest.raises(TermsRefused, match=r"^(bounty|member_bond|target_error|\w+_window|training_deadline)"):
         check_terms(valid_terms(NOW, **changes), minimum_window=30, now=NOW)
+
+
+WISH: dict[str, Any] = CreateModel.model_json_schema()["examples"][0]
+INTEGERS = ["feature_bits", "clip_deviations", "key_bits", "cohort_size"]
+TERM_INTEGERS = ["target_error", "max_rounds", "row_cap", "submit_window", "accept_window", "unlock_window", "evaluate_window"]
+
+
+@pytest.mark.parametrize("value", [True, "6", 6.0])
+@pytest.mark.parametrize("name", [*INTEGERS, *TERM_INTEGERS, "training_deadline"])
+def test_create_model__an_integer_is_something_else__is_refused(name: str, value: object) -> None:
+    CreateModel.model_validate(WISH)
+    wish = WISH | {name: value} if name in INTEGERS else WISH | {"terms": WISH["terms"] | {name: value}}
+    with pytest.raises(ValidationError, match=rf"(?s)1 validation error.*{name}\n"):
+        CreateModel.model_validate(wish)
+
+
+@pytest.mark.parametrize("refusal", [FitRefused, KeyTooSmall])
+def test_refusal__of_a_wish__is_of_the_family_of_its_siblings(refusal: type[HessianError]) -> None:
+    assert refusal.status == Malformed.status
 
 
 OUTLINE = Outline((NumericOutline("income", 0, 100_000 * BILLION),), Label("Class", ("bad",), ("good",)))
@@ -190,5 +213,5 @@ def test_check_csv__label_like_a_number_column__is_refused() -> None:
 def test_check_csv__any_bytes__are_taken_or_refused_but_never_crash(data: bytes) -> None:
     try:
         csv_table.check(b"x,y\n" + data, label="y", positive="bad")
-    except (Malformed, FitRefused):
+    except Malformed:
         return

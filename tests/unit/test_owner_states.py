@@ -7,7 +7,8 @@ import uuid
 
 import pytest
 
-from owner_api.tables import Contribution, ContributionState, Enrollment, EnrollmentState, ForbiddenTransition
+from owner_api.states import ContributionState, EnrollmentState, ForbiddenTransition
+from owner_api.tables import Contribution, Enrollment
 
 ENROLLMENT = {
     ("measuring", "joining"), ("measuring", "refused"), ("joining", "waiting"), ("joining", "refused"),

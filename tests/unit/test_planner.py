@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coordinator.jobs import JobKind, JobSpec, Service
-from coordinator.planner import plan, plan_deadlines, superseded
+from coordinator.planner import plan, plan_deadlines, plan_retreats, superseded
 from coordinator.projection import HistoryBroken, ModelView, fold
 from hessian.chain import events
 from hessian.chain.blocks import BlockHash, EventPlace, TransactionHash
@@ -263,7 +263,7 @@ def plan_of_opening(story: Story) -> list[JobSpec]:
     ("steps", "services"),
     [
         ([], [Service.LENDER, Service.OWNER]),
-        (["submitted"], [Service.OWNER]),
+        (["submitted"], [Service.LENDER, Service.OWNER]),
         (["submitted", "accepted"], [Service.LENDER, Service.OWNER]),
         (["submitted", "accepted", "unlocked"], [Service.OWNER]),
     ],
@@ -277,6 +277,20 @@ def test_plan_deadlines__round_past_its_deadline__expired_by_those_who_benefit(
     assert plan_deadlines([running.view], deadline) == []
     jobs = plan_deadlines([running.view], Timestamp(deadline + 1))
     assert [(job.kind, job.service) for job in jobs] == [(JobKind.EXPIRE_ROUND, service) for service in services]
+
+
+def test_plan_retreats__last_third_of_the_submit_window__those_who_have_not_submitted_leave(running: Story) -> None:
+    first, second = running.members()
+    values: dict[str, Any] = {"member": first, "member_index": 0, "gradient_digest": DIGEST, "unlock_commitment": b"u" * 32}
+    running.tell(events.GradientSubmitted, round_id=RoundId(1), **values)
+    assert plan_retreats([running.view], Timestamp(START + 40)) == []
+    (job,) = plan_retreats([running.view], Timestamp(START + 41))
+    assert (job.kind, job.service, job.round_id, job.member) == (JobKind.ABANDON, Service.OWNER, RoundId(1), second)
+    assert superseded(job, running.view, Timestamp(START + 41)) is None
+    assert plan_retreats([running.view], Timestamp(START + 61)) == []
+    running.submitted()
+    assert plan_retreats([running.view], Timestamp(START + 41)) == []
+    assert superseded(job, running.view, Timestamp(START + 41)) == "round 1 is accepting"
 
 
 def test_plan_deadlines__model_past_its_training_deadline__concluded_unless_a_round_runs(story: Story) -> None:
@@ -385,3 +399,11 @@ def test_plan__any_course_of_rounds__one_open_round_for_each_and_members_asked_o
     assert len(asked) == len(set(asked)) == 2 * size * round_id
     assert story.view.rounds_paid == outcomes.count("settled")
     assert story.view.round_in_flight is None
+
+
+def test_plan_retreats__a_window_of_days__nobody_leaves_before_its_last_hour(running: Story) -> None:
+    current = running.view.round(RoundId(1))
+    days = replace(current, opened_at=Timestamp(START), deadline=Timestamp(START + 10 * 86_400))
+    view = replace(running.view, rounds={**running.view.rounds, RoundId(1): days})
+    assert plan_retreats([view], Timestamp(days.deadline - 3600)) == []
+    assert len(plan_retreats([view], Timestamp(days.deadline - 3599))) == 2

@@ -10,7 +10,7 @@ from typing import Annotated
 import httpx
 import pytest
 from fastapi import APIRouter, Depends, FastAPI
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hessian.errors import Conflict, Refused, ServiceUnavailable, Unavailable, Violated
@@ -37,6 +37,18 @@ class Offer(BaseModel):
 
 class OfferRead(BaseModel):
     price: WeiRead
+
+
+class SaleRead(BaseModel):
+    model_config = ConfigDict(json_schema_extra={"examples": [{"price": "5", "buyer": None}]})
+
+    price: WeiRead
+    buyer: str | None
+
+
+@router.get("/{name}/sale")
+async def sale(name: str) -> SaleRead:
+    return SaleRead(price=Wei(len(name)), buyer=None)
 
 
 @router.post("", responses=refusals(CohortAlreadySealed))
@@ -154,6 +166,26 @@ async def test_post__bad_body__is_refused_with_a_sentence(client: httpx.AsyncCli
     assert response.json()["detail"]
 
 
+@pytest.mark.parametrize(
+    ("content_type", "body", "is_told"),
+    [
+        (None, b'{"name": "x", "price": "1"}', True),
+        ("text/plain", b'{"name": "x", "price": "1"}', True),
+        ("application/x-www-form-urlencoded", b"name=x&price=1", True),
+        ("application/json; charset=utf-8", b"[]", False),
+        ("application/merge-patch+json", b"[]", False),
+        ("application/json", b'{"name": "", "price": "1"}', False),
+        (None, b"", False),
+    ],
+)
+async def test_post__body_that_is_not_sent_as_json__is_told_how(
+    client: httpx.AsyncClient, content_type: str | None, body: bytes, is_told: bool
+) -> None:
+    response = await client.post("/v1/offers", content=body, headers={} if content_type is None else {"content-type": content_type})
+    assert response.status_code == 422
+    assert ("send the body as application/json" in response.json()["detail"]) == is_told
+
+
 @pytest.mark.parametrize("declared", [True, False])
 async def test_post__body_over_the_limit__answers_413(client: httpx.AsyncClient, declared: bool) -> None:
     body = b'{"name": "' + b"x" * 3_000 + b'", "price": "1"}'
@@ -197,6 +229,12 @@ async def test_openapi__errors_of_a_route__are_in_the_document(client: httpx.Asy
     assert document["openapi"].startswith("3.1")
     assert operation["operationId"] == "offers_create"
     assert "CohortAlreadySealed" in operation["responses"]["409"]["description"]
+
+
+async def test_openapi__example_with_a_null__is_served_whole(client: httpx.AsyncClient) -> None:
+    schema = (await client.get("/openapi.json")).json()["components"]["schemas"]["SaleRead"]
+    assert schema["required"] == ["price", "buyer"]
+    assert schema["examples"] == [{"price": "5", "buyer": None}]
 
 
 async def test_service_client__peer_answers__families_survive_the_wire() -> None:

@@ -25,7 +25,7 @@ After = Annotated[int, Depends(page_after)]
 ChainNumber = Annotated[int | None, Query(ge=1, lt=2**63)]
 
 
-@router.get("/status", tags=["status"], dependencies=[READERS], responses=refusals(ChainUnavailable))
+@router.get("/status", tags=["status"], summary="Show progress and jobs", dependencies=[READERS], responses=refusals(ChainUnavailable))
 async def read(world: TheWorld, session: Transaction) -> StatusRead:
     """How far the coordinator is behind the final block, and where its jobs stand."""
     head, final = await world.chain.head_block(), await world.chain.final_block()
@@ -43,7 +43,7 @@ async def read(world: TheWorld, session: Transaction) -> StatusRead:
     )
 
 
-@router.get("/models", tags=["models"], dependencies=[READERS])
+@router.get("/models", tags=["models"], summary="List the contract's models", dependencies=[READERS])
 async def list_models(session: Transaction, after: After, limit: PageLimit = 50) -> Page[ModelRead]:
     """Every model of the contract, oldest first, with the cohorts that are forming or at work."""
     rows, more = await reads.page(session, tables.Model, tables.Model.__table__.c.model_id, after, limit, [])
@@ -52,7 +52,7 @@ async def list_models(session: Transaction, after: After, limit: PageLimit = 50)
     return Page(items=items, next=next_cursor(rows[-1].model_id) if more else None)
 
 
-@router.get("/rounds", tags=["rounds"], dependencies=[READERS])
+@router.get("/rounds", tags=["rounds"], summary="List rounds", dependencies=[READERS])
 async def list_rounds(session: Transaction, after: After, model_id: ChainNumber = None, limit: PageLimit = 50) -> Page[RoundRead]:
     """Rounds, oldest first: who submitted and unlocked, errors, rewards, deadlines, and this node's jobs."""
     conditions: list[ColumnElement[bool]] = [] if model_id is None else [tables.Round.model_id == model_id]
@@ -60,7 +60,7 @@ async def list_rounds(session: Transaction, after: After, model_id: ChainNumber 
     return Page(items=await reads.rounds(session, rows), next=next_cursor(rows[-1].round_id) if more else None)
 
 
-@router.get("/events", tags=["events"], dependencies=[READERS])
+@router.get("/events", tags=["events"], summary="List events", dependencies=[READERS])
 async def list_events(session: Transaction, after: After, model_id: ChainNumber = None, limit: PageLimit = 50) -> Page[EventRead]:
     """The contract's events in final blocks, in the chain's order."""
     conditions: list[ColumnElement[bool]] = [] if model_id is None else [tables.Event.model_id == model_id]
@@ -68,7 +68,7 @@ async def list_events(session: Transaction, after: After, model_id: ChainNumber 
     return Page(items=reads.events(rows), next=next_cursor(rows[-1].id) if more else None)
 
 
-@router.get("/jobs", tags=["jobs"], dependencies=[READERS])
+@router.get("/jobs", tags=["jobs"], summary="List jobs", dependencies=[READERS])
 async def list_jobs(
     session: Transaction,
     after: After,
@@ -87,6 +87,7 @@ async def list_jobs(
 @router.post(
     "/jobs/{job_id}/retry",
     tags=["jobs"],
+    summary="Try a job again",
     dependencies=[Depends(requires("admin"))],
     responses=refusals(queue.JobUnknown, queue.JobNotSetAside),
 )

@@ -12,7 +12,7 @@ from coordinator.clients.lender import LenderClient
 from coordinator.clients.owner import OwnerClient, StoredArtifact, Ticket
 from coordinator.clients.trainer import TrainerClient
 from coordinator.jobs import JobKind, JobSpec, JobState, Service
-from hessian.errors import IpfsUnavailable, ServiceFailed, Violated
+from hessian.errors import IpfsUnavailable, ServiceFailed, Unavailable, Violated
 from hessian.identifiers import Address, CohortId, Digest, RoundId, digest_to_hex
 from hessian.ipfs.store import ContentStore
 
@@ -22,6 +22,10 @@ ClientT = TypeVar("ClientT")
 
 class ServiceMissing(Violated):
     """A job was planned for a service that this coordinator has no URL of."""
+
+
+class NotFinalYet(Unavailable):
+    """The neighbour has sent it; no final block shows it yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,8 @@ class Handlers:
     async def do(self, job: JobSpec) -> Outcome:
         """Ask the neighbour. Raises Unavailable, Refused, Violated (see jobs.judge)."""
         answer = await (self._for_lender(job) if job.service is Service.LENDER else self._for_owner(job))
+        if answer.outcome == "pending":  # asked again until it is final: what failed for no lasting reason is then sent anew
+            raise NotFinalYet(answer.reason)
         return Outcome(_STATES[answer.outcome], answer.reason)
 
     async def _for_lender(self, job: JobSpec) -> Answer:
@@ -85,6 +91,8 @@ class Handlers:
                 return await owner.announce_model(job.model_id)
             case JobKind.CONTRIBUTE:
                 return await self._contribute(owner, _round(job), _member(job))
+            case JobKind.ABANDON:
+                return await owner.abandon(_round(job), _member(job), job.occasion)
             case JobKind.UNLOCK:
                 return await owner.unlock(_round(job), _member(job))
             case JobKind.CONCLUDE_CONTRIBUTION:

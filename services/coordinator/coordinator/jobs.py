@@ -6,7 +6,7 @@ because a worker that lost its heartbeat may still be running when the next one 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from hessian.errors import HessianError, ServiceFailed, Unavailable, Violated
@@ -31,6 +31,7 @@ class JobKind(StrEnum):
     ANNOUNCE_MODEL = "announce_model"
     OPEN_ROUND = "open_round"
     CONTRIBUTE = "contribute"
+    ABANDON = "abandon"
     ACCEPT_SUBMISSIONS = "accept_submissions"
     UNLOCK = "unlock"
     EVALUATE_ROUND = "evaluate_round"
@@ -41,7 +42,8 @@ class JobKind(StrEnum):
 
 
 PRIORITY = {
-    JobKind.UNLOCK: 30,  # bonds are at stake behind these four: never behind a row of gradient steps
+    JobKind.ABANDON: 30,  # bonds are at stake behind these five: never behind a row of gradient steps
+    JobKind.UNLOCK: 30,
     JobKind.ACCEPT_SUBMISSIONS: 30,
     JobKind.EVALUATE_ROUND: 30,
     JobKind.EXPIRE_ROUND: 30,
@@ -106,13 +108,24 @@ class JobSpec:
 
     @property
     def lock(self) -> str:
-        """Jobs with the same lock run one at a time: per round and member, and per subject for the rest."""
-        return f"{self.subject}:{self.member or self.service}"
+        """Jobs with the same lock run one at a time: per round and member, and per subject and kind for the rest.
+
+        What comes next in a round does not wait until what came before is known to be final, nor leaving for the gradient step that is the
+        reason for it.
+        """
+        if self.member is None or self.kind is JobKind.ABANDON:
+            return f"{self.subject}:{self.member or self.service}:{self.kind}"
+        return f"{self.subject}:{self.member}"
 
     @property
     def needs(self) -> frozenset[Service]:
         """The neighbours without which nobody can do it."""
         return frozenset({self.service, Service.TRAINER} if self.kind is JobKind.CONTRIBUTE else {self.service})
+
+
+def instead_of(job: JobSpec) -> JobSpec | None:
+    """What is asked once `job` is set aside: a member that cannot contribute leaves before its silence costs the bond (PROTOCOL §6)."""
+    return replace(job, kind=JobKind.ABANDON, occasion="its contribution was set aside") if job.kind is JobKind.CONTRIBUTE else None
 
 
 @dataclass(frozen=True, slots=True)

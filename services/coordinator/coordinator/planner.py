@@ -7,6 +7,7 @@ concerns others. Planning the same thing again is harmless: a business key names
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from coordinator.jobs import JobKind, JobSpec, Service
 from coordinator.projection import CohortView, ModelView, RoundView
@@ -34,6 +35,7 @@ _CATALOGUE_NEWS = (ModelCreated, MemberJoined, MemberLeft, CohortSealed, CohortC
 
 STATE_OF_KIND = {
     JobKind.CONTRIBUTE: RoundState.SUBMITTING,
+    JobKind.ABANDON: RoundState.SUBMITTING,
     JobKind.ACCEPT_SUBMISSIONS: RoundState.ACCEPTING,
     JobKind.UNLOCK: RoundState.UNLOCKING,
     JobKind.EVALUATE_ROUND: RoundState.EVALUATING,
@@ -42,11 +44,15 @@ STATE_OF_KIND = {
 
 WHO_EXPIRES = {
     RoundState.SUBMITTING: (Service.LENDER, Service.OWNER),
-    RoundState.ACCEPTING: (Service.OWNER,),
+    RoundState.ACCEPTING: (Service.LENDER, Service.OWNER),
     RoundState.UNLOCKING: (Service.LENDER, Service.OWNER),
     RoundState.EVALUATING: (Service.OWNER,),
 }
-"""Who benefits when the round ends here (PROTOCOL §6): never the one whose silence let the deadline pass alone."""
+"""Who gains when the round ends here (PROTOCOL §6). A lender that refused a cohort's content ends its round so, to go on with the next."""
+
+
+LONGEST_RETREAT = 3600
+"""Seconds before a deadline. A node that comes back well before the end of a long window still has time to compute."""
 
 
 def plan(event: RepositoryEvent, model: ModelView | None) -> list[JobSpec]:
@@ -59,6 +65,11 @@ def plan(event: RepositoryEvent, model: ModelView | None) -> list[JobSpec]:
 def plan_deadlines(models: Iterable[ModelView], timestamp: Timestamp) -> list[JobSpec]:
     """The jobs that a final block of this time asks for. Deadlines are not events: nobody announces that nothing happened."""
     return [job for model in models for job in _overdue(model, timestamp)]
+
+
+def plan_retreats(models: Iterable[ModelView], timestamp: Timestamp) -> list[JobSpec]:
+    """The last third of a submit window, at most an hour: who has not submitted by then leaves, if its node has nothing to send."""
+    return [job for model in models for job in _retreats(model, timestamp)]
 
 
 def superseded(job: JobSpec, model: ModelView, timestamp: Timestamp) -> str | None:
@@ -85,7 +96,7 @@ def superseded(job: JobSpec, model: ModelView, timestamp: Timestamp) -> str | No
 
 def _already_there(job: JobSpec, current: RoundView) -> str | None:
     submission = current.submission_of(job.member)
-    if job.kind is JobKind.CONTRIBUTE and submission is not None:
+    if job.kind in (JobKind.CONTRIBUTE, JobKind.ABANDON) and submission is not None:
         return "the member has submitted"
     if job.kind is JobKind.UNLOCK and submission is not None and submission.unlocked_at is not None:
         return "the member has unlocked"
@@ -187,6 +198,17 @@ def _overdue(model: ModelView, timestamp: Timestamp) -> Iterator[JobSpec]:
     elif model.state is ModelState.OPEN and model.is_over(timestamp):
         yield from _end_of_model(model)
         yield JobSpec(kind=JobKind.ANNOUNCE_MODEL, service=Service.OWNER, model_id=model.model_id, occasion="expired")
+
+
+def _retreats(model: ModelView, timestamp: Timestamp) -> Iterator[JobSpec]:
+    current = model.round_in_flight
+    if current is None or current.state is not RoundState.SUBMITTING or timestamp > current.deadline:
+        return
+    left, window = current.deadline - timestamp, current.deadline - current.opened_at
+    if left < min(window // 3, LONGEST_RETREAT):
+        for job in _for_members(JobKind.ABANDON, model, current.round_id):
+            if current.submission_of(job.member) is None:
+                yield replace(job, occasion="the submit window is nearly over")
 
 
 def _word(state: ModelState | RoundState) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
-from coordinator.jobs import CRASH_LIMIT, PRIORITY, JobSpec, JobState, origins
+from coordinator.jobs import CRASH_LIMIT, PRIORITY, JobSpec, JobState, instead_of, origins
 from coordinator.tables import Job
 from hessian.errors import Conflict, NotFound
 from hessian.postgres.session import Session
@@ -92,6 +92,7 @@ async def claim(session: Session, job_id: int) -> Claim | None:
         row.crashes += 1
         if row.crashes >= CRASH_LIMIT:
             row.state, row.reason = JobState.SET_ASIDE, f"the coordinator ended {row.crashes} times while it did this"
+            await _plan_instead(session, spec_of(row))
             return None
     row.state = JobState.DISPATCHED
     row.attempts += 1
@@ -114,7 +115,16 @@ async def move(session: Session, attempt: Claim, target: JobState, reason: str |
         .values(state=target, reason=reason, crashes=crashes)
         .returning(Job.id)
     )
-    return moved.scalar_one_or_none() is not None
+    is_ours = moved.scalar_one_or_none() is not None
+    if is_ours and target is JobState.SET_ASIDE:
+        await _plan_instead(session, attempt.job)
+    return is_ours
+
+
+async def _plan_instead(session: Session, job: JobSpec) -> None:
+    other = instead_of(job)
+    if other is not None:
+        await plan_jobs(session, [other])
 
 
 async def try_again(session: Session, job_id: int) -> Job:

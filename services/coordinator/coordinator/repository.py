@@ -12,7 +12,7 @@ from coordinator import tables
 from coordinator.projection import MONEY_ONLY, CohortView, MemberView, ModelView, RoundView, SubmissionView
 from hessian.chain.blocks import Block
 from hessian.chain.events import RepositoryEvent
-from hessian.chain.records import ModelState
+from hessian.chain.records import ModelState, RoundState
 from hessian.identifiers import Address, ChainId, CohortId, ModelId, RoundId, Timestamp
 from hessian.postgres.session import Session
 from hessian.settings import BadSettings
@@ -155,6 +155,13 @@ async def passed_deadlines(session: Session, after: Timestamp, now: Timestamp) -
         tables.Model.state == ModelState.OPEN, tables.Model.training_deadline >= after, tables.Model.training_deadline < now
     )
     model_ids: set[ModelId] = set((await session.execute(rounds)).scalars()) | set((await session.execute(models)).scalars())
+    views = [await load_model(session, model_id) for model_id in sorted(model_ids)]
+    return [view for view in views if view is not None]
+
+
+async def awaiting_submissions(session: Session) -> list[ModelView]:
+    """The models with a round in which members may still submit."""
+    model_ids = (await session.execute(select(tables.Round.model_id).where(tables.Round.state == RoundState.SUBMITTING))).scalars()
     views = [await load_model(session, model_id) for model_id in sorted(model_ids)]
     return [view for view in views if view is not None]
 

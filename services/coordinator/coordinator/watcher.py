@@ -14,7 +14,7 @@ import structlog
 
 from coordinator import queue, repository
 from coordinator.jobs import JobSpec, Service, delay
-from coordinator.planner import plan, plan_deadlines
+from coordinator.planner import plan, plan_deadlines, plan_retreats
 from coordinator.projection import fold
 from hessian.chain.blocks import Block, BlockHash
 from hessian.chain.events import RepositoryEvent
@@ -93,14 +93,18 @@ class Watcher:
             )
         last = final if last_number == final.number else await self._chain.block(BlockNumber(last_number))
         events = await self._contract.events(first.number, last.number)
+        head = await self._chain.head_block()
         async with self._database.begin() as session:
             cursor = await repository.read_cursor(session, lock=True)
             if cursor is None or cursor.block_hash != position.hash:
                 return True  # another coordinator was faster
-            await self._apply(session, position, first, last, events)
+            await self._apply(session, position, first, last, events, head.timestamp)
         return last.number < final.number
 
-    async def _apply(self, session: Session, position: Position, first: Block, last: Block, events: list[RepositoryEvent]) -> None:
+    async def _apply(
+        self, session: Session, position: Position, first: Block, last: Block, events: list[RepositoryEvent], now: Timestamp
+    ) -> None:
+        """`now` is the head's time. Of the head nothing else counts: a leave has to be mined before the deadline, not to be final."""
         jobs: list[JobSpec] = []
         for event in events:
             model_id = await repository.model_of(session, event)
@@ -112,6 +116,7 @@ class Watcher:
             jobs += plan(event, after)
         overdue = await repository.passed_deadlines(session, position.timestamp, last.timestamp)
         jobs += plan_deadlines(overdue, last.timestamp)
+        jobs += plan_retreats(await repository.awaiting_submissions(session), now)
         planned = await queue.plan_jobs(session, [job for job in jobs if job.needs <= self._services])
         await repository.advance_cursor(session, first, last, len(events))
         if events or planned:

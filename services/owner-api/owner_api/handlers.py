@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from hessian.chain.blocks import Receipt
 from hessian.outbox.relay import Handler
 from hessian.postgres.session import Session
-from owner_api.contributions.sending import SUBMIT, UNLOCK, on_sending_settled
+from owner_api.contributions.attempts import SUBMIT, UNLOCK, on_sending_settled
 from owner_api.earnings.service import WITHDRAW, on_withdrawal_settled
 from owner_api.enrollments.following import on_leave_settled
 from owner_api.enrollments.joining import JOIN, on_join_settled

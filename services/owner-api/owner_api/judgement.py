@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 
 from hessian.chain.records import CohortRecord, Terms
+from hessian.cohorts.masks import unusable_keys
 from hessian.cohorts.policy import CohortFacts, LineageRelease, ModelFacts, judge_cohort, judge_lineage, judge_model
 from hessian.identifiers import Address
 from hessian.postgres.session import Session
@@ -30,11 +31,14 @@ def model_objections(settings: OwnerApiSettings, terms: Terms, *, alone_confirme
 def cohort_objections(
     settings: OwnerApiSettings, cohort: CohortRecord, *, cohort_size: int, dimension: int, joining: tuple[Address, int] | None = None
 ) -> list[str]:
-    """Against a cohort as it stands, with `joining` (account, rows) added."""
+    """Against a cohort as it stands, with `joining` (account, rows) added. Its masking keys are tried out: one that no member can compute
+    with would keep every honest member silent, and cost it its bond."""
     members = [(member.account, member.rows) for member in cohort.members]
     if joining is not None:
         members.append(joining)
-    return judge_cohort(settings.owner_policy, CohortFacts(cohort_size=cohort_size, dimension=dimension, members=tuple(members)))
+    objections = judge_cohort(settings.owner_policy, CohortFacts(cohort_size=cohort_size, dimension=dimension, members=tuple(members)))
+    unusable = unusable_keys([member.masking_key for member in cohort.members])
+    return objections + [f"the masking key of member {cohort.members[index].account} cannot be used" for index in unusable]
 
 
 async def lineage_objections(session: Session, settings: OwnerApiSettings, lineage: uuid.UUID, cohort_id: int) -> list[str]:

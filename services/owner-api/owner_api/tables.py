@@ -8,7 +8,6 @@ from __future__ import annotations
 import uuid
 from datetime import datetime
 from decimal import Decimal
-from enum import StrEnum
 from typing import Annotated, Any
 
 from sqlalchemy import (
@@ -29,20 +28,16 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from hessian.errors import Violated
 from hessian.identifiers import Address, Digest, Wei
 from hessian.outbox.tables import OutboxRow
 from hessian.postgres.columns import AddressColumn, CreatedAt, DigestColumn, UpdatedAt, WeiColumn
 from hessian.postgres.engine import naming_metadata
 from hessian.postgres.idempotency import IdempotentAnswer
 from hessian.postgres.vault import VaultHeader
+from owner_api.states import ContributionState, EnrollmentState, ForbiddenTransition
 
 Id = Annotated[uuid.UUID, mapped_column(primary_key=True, default=uuid.uuid4)]
 Number = Annotated[int, mapped_column(BigInteger, Identity(), unique=True)]
-
-
-class ForbiddenTransition(Violated):
-    """A row cannot go from this state to that."""
 
 
 class Base(DeclarativeBase):
@@ -150,35 +145,6 @@ class CatalogueModel(Base):
     updated_at: Mapped[UpdatedAt]
 
 
-class EnrollmentState(StrEnum):
-    """Where an enrolment stands."""
-
-    MEASURING = "measuring"  # -> joining, refused    the trainer computes the statistics
-    JOINING = "joining"  # -> waiting, refused, closed    the join is with the outbox, or a new cohort is being chosen
-    WAITING = "waiting"  # -> sealed, closed    a member of a cohort that still fills
-    SEALED = "sealed"  # -> closed    the cohort is complete; rounds may come
-    CLOSED = "closed"  # the cohort is closed or was left; secrets are erased
-    REFUSED = "refused"  # this node's policy, the data or the contract said no; secrets are erased
-
-    @property
-    def successors(self) -> frozenset[EnrollmentState]:
-        """The states that may follow."""
-        return _ENROLLMENT_SUCCESSORS[self]
-
-    @property
-    def is_active(self) -> bool:
-        """Something may follow."""
-        return bool(self.successors)
-
-
-_ENROLLMENT_SUCCESSORS = {
-    EnrollmentState.MEASURING: frozenset({EnrollmentState.JOINING, EnrollmentState.REFUSED}),
-    EnrollmentState.JOINING: frozenset({EnrollmentState.WAITING, EnrollmentState.REFUSED}),
-    EnrollmentState.WAITING: frozenset({EnrollmentState.SEALED, EnrollmentState.CLOSED}),
-    EnrollmentState.SEALED: frozenset({EnrollmentState.CLOSED}),
-    EnrollmentState.CLOSED: frozenset[EnrollmentState](),
-    EnrollmentState.REFUSED: frozenset[EnrollmentState](),
-}
 _ACTIVE = "state in ('measuring', 'joining', 'waiting', 'sealed')"
 
 
@@ -225,32 +191,6 @@ class Enrollment(Base):
         if not state.is_active:
             self.sealed_masking_secret = None
             self.sealed_statistics = None
-
-
-class ContributionState(StrEnum):
-    """Where one member's part in one round stands."""
-
-    PREPARED = "prepared"  # -> computed, failed    u_i is stored; tickets may be issued
-    COMPUTED = "computed"  # -> submitted, failed    the artifact is stored; the same bytes are sent for ever
-    SUBMITTED = "submitted"  # -> unlocked, failed    submitGradient is with the outbox
-    UNLOCKED = "unlocked"  # -> settled, failed    an unlock was signed: the sum counts as released
-    SETTLED = "settled"  # the round was settled, or the lender defaulted and the cohort was paid
-    FAILED = "failed"  # the round ended otherwise; u_i is erased
-
-    @property
-    def successors(self) -> frozenset[ContributionState]:
-        """The states that may follow."""
-        return _CONTRIBUTION_SUCCESSORS[self]
-
-
-_CONTRIBUTION_SUCCESSORS = {
-    ContributionState.PREPARED: frozenset({ContributionState.COMPUTED, ContributionState.FAILED}),
-    ContributionState.COMPUTED: frozenset({ContributionState.SUBMITTED, ContributionState.FAILED}),
-    ContributionState.SUBMITTED: frozenset({ContributionState.UNLOCKED, ContributionState.FAILED}),
-    ContributionState.UNLOCKED: frozenset({ContributionState.SETTLED, ContributionState.FAILED}),
-    ContributionState.SETTLED: frozenset[ContributionState](),
-    ContributionState.FAILED: frozenset[ContributionState](),
-}
 
 
 class Contribution(Base):

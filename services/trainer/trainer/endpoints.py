@@ -31,7 +31,7 @@ class TicketForOtherArtifacts(Conflict):
     "/statistics",
     tags=["statistics"],
     summary="Compute a dataset's sufficient statistics",
-    dependencies=[Depends(requires("coordinator", "trainer"))],
+    dependencies=[Depends(requires("trainer"))],
     responses=refusals(JobRefused, JobLimitExceeded, PeerRefused),
 )
 async def compute(request: Request, wanted: StatisticsRequest) -> StatisticsRead:
@@ -72,7 +72,7 @@ async def step(request: Request, wanted: GradientStepRequest) -> Response:
 
 
 async def _rows(owner: ServiceClient, ticket: str) -> AsyncIterator[bytes]:
-    async with owner.stream("GET", f"/v1/tickets/{ticket}/rows") as chunks:
+    async with owner.stream("POST", "/v1/tickets/rows", json={"ticket": ticket}) as chunks:
         async for chunk in chunks:
             yield chunk
 

@@ -70,6 +70,8 @@ class JobPool:
         self._admitted = 0
         self._idle: list[Process] = []
         self._running: set[Process] = set()
+        self._drained = asyncio.Event()
+        self._drained.set()
 
     async def __aenter__(self) -> JobPool:
         """Start the first interpreters."""
@@ -79,9 +81,11 @@ class JobPool:
 
     async def __aexit__(self, *_: object) -> None:
         """Kill and reap every child."""
-        for process in [*self._idle, *self._running]:
-            await _end(process)
-        self._idle.clear()
+        for process in self._running:
+            _kill(process)  # its job's own task reaps it
+        await self._drained.wait()
+        while self._idle:
+            await _end(self._idle.pop())
 
     async def check(self) -> None:
         """Raises TrainerBusy when a further job would be turned away."""
@@ -104,14 +108,19 @@ class JobPool:
     async def _run(self, job: Job, header: bytes, body: AsyncIterator[bytes] | None) -> bytes:
         process = await self._take()
         self._running.add(process)
+        self._drained.clear()
         try:
             async with asyncio.timeout(self._limits.wall_seconds):
                 code, output, errors = await self._converse(process, job, header, body)
         except TimeoutError as error:
             raise JobLimitExceeded(f"the job was stopped after {self._limits.wall_seconds:g} s") from error
         finally:
-            await _end(process)
-            self._running.discard(process)
+            try:
+                await _end(process)
+            finally:
+                self._running.discard(process)
+                if not self._running:
+                    self._drained.set()
         if code == 0:
             return output
         raise self._failure(code, output, errors, job)
@@ -196,11 +205,16 @@ async def _read_up_to(stream: asyncio.StreamReader | None, limit: int, *, keep_r
     return bytes(kept)
 
 
-async def _end(process: Process) -> None:
-    """Kill the child's whole session if it still lives, and reap it."""
+def _kill(process: Process) -> None:
+    """End the child's whole session, if it still lives."""
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
+
+
+async def _end(process: Process) -> None:
+    """Kill and reap. One caller per process: two cannot read its pipes at once."""
+    _kill(process)
     await process.communicate()  # reads what is left: asyncio does not see the end of a process whose pipes are full
 
 

@@ -21,6 +21,7 @@ from hessian.errors import Malformed
 from hessian.identifiers import Address, ChainId, CohortId, Digest, ModelId, RoundId
 
 SEED_BYTES = 32
+_FIELD = 2**255 - 19  # of Curve25519
 _SMOOTHING_BITS = 128  # a pad is this much wider than the modulus, so that reducing it leaves no bias
 
 
@@ -112,6 +113,23 @@ def pair_secret(private_key: bytes, peer_public: bytes, context: bytes, index: i
     low, high = sorted((index, peer_index))
     info = b"hessian/pair" + _bytes32(context) + low.to_bytes(4, "big") + high.to_bytes(4, "big")
     return HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=info).derive(shared)
+
+
+def unusable_keys(public_keys: Sequence[bytes]) -> list[int]:
+    """The places of keys with which no member could compute: points of low order, whose X25519 output is zero whatever the private key is,
+    and second encodings of another member's point (RFC 7748 §5 ignores the top bit and reduces modulo 2^255 − 19)."""
+    probe, context = masking_key_pair().private, bytes(32)
+    points = [int.from_bytes(key, "little") % 2**255 % _FIELD for key in public_keys]
+    unusable = []
+    for index, key in enumerate(public_keys):
+        try:
+            pair_secret(probe, key, context, 0, 1)
+        except MaskRefused:
+            unusable.append(index)
+            continue
+        if points[index] in points[:index]:
+            unusable.append(index)
+    return unusable
 
 
 def expand_mask(secret: bytes, context: bytes, ciphertext_index: int, modulus: int) -> int:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hessian.errors import Refused
+from hessian.errors import Malformed
 from hessian.learning.cells import numbers, positions
 from hessian.learning.columns import (
     MOST_LEVELS,
@@ -32,7 +32,7 @@ from hessian.learning.features import LARGEST_DIMENSION, FeatureSpecification, I
 from hessian.learning.plain import BILLION, Fields, ShapeRefused, billionths
 
 
-class FitRefused(Refused):
+class FitRefused(Malformed):
     """These validation rows cannot carry a specification."""
 
 

@@ -25,6 +25,28 @@ class Health(BaseModel):
     checks: dict[str, str] = Field(default_factory=dict, examples=[{"database": "ok", "chain": "ok"}])
 
 
+class _Service(FastAPI):
+    """FastAPI's document, put right in two places.
+
+    It documents every model as `application/json`, though refusals leave as `application/problem+json`; and it drops the nulls of examples,
+    which then lack required fields.
+    """
+
+    def openapi(self) -> dict[str, Any]:
+        """The document, made once."""
+        if self.openapi_schema is None:
+            document = super().openapi()
+            operations = [operation for methods in document["paths"].values() for operation in methods.values()]
+            for answer in (answer for operation in operations for answer in operation["responses"].values()):
+                content = answer.get("content", {})
+                if content.get("application/json", {}).get("schema", {}).get("$ref", "").endswith("/Problem"):
+                    content["application/problem+json"] = content.pop("application/json")
+            for schema in document["components"]["schemas"].values():
+                for example in (example for example in schema.get("examples", []) if isinstance(example, dict)):
+                    example.update((name, None) for name in schema.get("required", []) if name not in example)
+        return self.openapi_schema or super().openapi()
+
+
 def create_service(
     *,
     title: str,
@@ -39,7 +61,7 @@ def create_service(
     `ready` names what must answer before this service takes work; each check raises a HessianError when it does not.
     A route that takes more than `body_limit` bytes says so itself (`max_body_size=`).
     """
-    app = FastAPI(
+    app = _Service(
         title=title,
         description=description,
         version="1.0.0",

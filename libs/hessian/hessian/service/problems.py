@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
@@ -62,6 +63,12 @@ def install_problem_handlers(app: FastAPI) -> None:
         # the offending input is not echoed: it may be a secret, or not representable in JSON
         places = [{"where": ".".join(str(part) for part in e["loc"]), "what": e["msg"]} for e in error.errors()]
         detail = "; ".join(f"{p['where']}: {p['what']}" for p in places[:5]) or "the payload is not what this route takes"
+        if (
+            error.body is not None
+            and any(_is_no_object(e) for e in error.errors())
+            and not _is_json(request.headers.get("content-type", ""))
+        ):
+            detail += "; send the body as application/json"
         return _answer(request, 422, "Malformed", detail, errors=places)
 
     async def http(request: Request, error: Exception) -> JSONResponse:
@@ -78,6 +85,16 @@ def install_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(Exception, unexpected)
+
+
+def _is_no_object(error: Mapping[str, Any]) -> bool:
+    """A body whose type FastAPI does not know arrives as bytes, where an object should be."""
+    return tuple(error["loc"]) == ("body",) and error["type"] in {"model_attributes_type", "model_type", "dict_type"}
+
+
+def _is_json(content_type: str) -> bool:
+    kind = content_type.partition(";")[0].strip().lower()
+    return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
 
 
 def _answer(

@@ -15,11 +15,12 @@ TIMEOUT = httpx.Timeout(300.0, connect=5.0)
 
 
 class Answer(BaseModel):
-    """`foreign`: nobody of this node is concerned; `superseded`: the chain's state has moved on; `refused`: the content is bad."""
+    """`pending`: no final block shows it yet; `foreign`: nobody of this node is concerned; `superseded`: the chain's state has moved on;
+    `refused`: the content is bad."""
 
     model_config = ConfigDict(frozen=True)
 
-    outcome: Literal["done", "foreign", "superseded", "refused"]
+    outcome: Literal["done", "pending", "foreign", "superseded", "refused"]
     reason: str | None = None
 
 

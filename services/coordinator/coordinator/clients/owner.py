@@ -63,6 +63,10 @@ class OwnerClient(Neighbour):
         body = {"gradient_digest": digest_to_hex(gradient_digest)}
         return await self.ask("POST", f"/v1/contributions/{round_id}/{member}/submit", body)
 
+    async def abandon(self, round_id: RoundId, member: Address, reason: str) -> Answer:
+        """Leave the cohort, if the member has nothing to submit. Unavailable until the leave is final."""
+        return await self.ask("POST", f"/v1/contributions/{round_id}/{member}/abandon", {"reason": reason})
+
     async def unlock(self, round_id: RoundId, member: Address) -> Answer:
         """Open the member's self-mask."""
         return await self.ask("POST", f"/v1/contributions/{round_id}/{member}/unlock")

@@ -45,7 +45,10 @@ def _uint128(value: int) -> int:
 
 
 Wei128 = Annotated[WeiIn, AfterValidator(_uint128)]
-Window = Annotated[int, Field(ge=1, le=LONGEST_WINDOW, description="Seconds; the contract has a least one", examples=[3600])]
+Integer = Annotated[int, Field(strict=True)]
+"""A JSON integer: `true`, `"5"` and `5.0` are refused."""
+
+Window = Annotated[Integer, Field(ge=1, le=LONGEST_WINDOW, description="Seconds; the contract has a least one", examples=[3600])]
 
 
 class NumericFeature(Shape):
@@ -94,17 +97,17 @@ class TermsIn(Shape):
     bounty_wei: Wei128 = Field(description="Paid in parts as the error falls to the target")
     base_fee_wei: Wei128 = Field(description="Paid for every round that is reported, whatever it brought")
     member_bond_wei: Wei128 = Field(description="What a member stands to lose by silence; at least the base fee")
-    target_error: int = Field(
+    target_error: Integer = Field(
         ge=0, le=_UINT64, description="Validation error that earns the whole bounty, in billionths", examples=[42_000_000]
     )
-    max_rounds: int = Field(ge=1, le=_UINT32, examples=[8])
-    row_cap: int = Field(ge=1, le=_UINT32, description="Rows one member may declare at most", examples=[100_000])
+    max_rounds: Integer = Field(ge=1, le=_UINT32, examples=[8])
+    row_cap: Integer = Field(ge=1, le=_UINT32, description="Rows one member may declare at most", examples=[100_000])
     split_rule: Literal["equal", "by_rows"] = "by_rows"
     submit_window: Window
     accept_window: Window
     unlock_window: Window
     evaluate_window: Window
-    training_deadline: int = Field(ge=1, le=_UINT64, description="Seconds since 1970 by the chain's clock", examples=[1_900_000_000])
+    training_deadline: Integer = Field(ge=1, le=_UINT64, description="Seconds since 1970 by the chain's clock", examples=[1_900_000_000])
 
     def to_record(self, *, initial_error: ErrorUnits, cohort_size: int) -> Terms:
         """The contract's struct."""
@@ -129,20 +132,59 @@ class TermsIn(Shape):
 class CreateModel(Shape):
     """A wish for a model: fitted and refused at once where it cannot work, made and put on chain in the background."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "Consumer loans 2026",
+                    "validation_set_id": "5d3a2f6e-0c1b-4f39-8f0f-1f0e6b1f4a22",
+                    "features": [
+                        {"kind": "numeric", "name": "int_rate", "minimum": "0", "maximum": "40"},
+                        {
+                            "kind": "category",
+                            "name": "term",
+                            "levels": [{"name": "short", "values": ["36 months"]}, {"name": "long", "values": ["60 months"]}],
+                        },
+                    ],
+                    "key_bits": 3072,
+                    "cohort_size": 5,
+                    "terms": {
+                        "bounty_wei": "1000000000000000000",
+                        "base_fee_wei": "10000000000000000",
+                        "member_bond_wei": "10000000000000000",
+                        "target_error": 42_000_000,
+                        "max_rounds": 8,
+                        "row_cap": 100_000,
+                        "split_rule": "by_rows",
+                        "submit_window": 3600,
+                        "accept_window": 3600,
+                        "unlock_window": 3600,
+                        "evaluate_window": 3600,
+                        "training_deadline": 1_900_000_000,
+                    },
+                }
+            ]
+        }
+    )
+
     name: Text = Field(examples=["Consumer loans 2026"])
     description: Annotated[str, Field(max_length=4000), AfterValidator(_is_printable)] = ""
     validation_set_id: UUID
     features: list[FeatureOutline] = Field(min_length=1, max_length=LARGEST_DIMENSION)
-    feature_bits: int = Field(default=16, ge=1, le=24, description="Fixed point of a standardised feature")
-    clip_deviations: int = Field(default=4, ge=1, le=100, description="Numbers are clipped this many standard deviations from their mean")
+    feature_bits: Integer = Field(default=16, ge=1, le=24, description="Fixed point of a standardised feature")
+    clip_deviations: Integer = Field(
+        default=4, ge=1, le=100, description="Numbers are clipped this many standard deviations from their mean"
+    )
     relevance_floor: Real = Field(
         default=Decimal("0.05"),
         gt=0,
         le=1,
         description="Least weight of a feature in the published scaling (by correlation with the label); 1 scales all alike",
     )
-    key_bits: int = Field(default=3072, ge=512, le=8192, multiple_of=2, description="Paillier modulus; 2048 is the least that is accepted")
-    cohort_size: int = Field(
+    key_bits: Integer = Field(
+        default=3072, ge=512, le=8192, multiple_of=2, description="Paillier modulus; 2048 is the least that is accepted"
+    )
+    cohort_size: Integer = Field(
         ge=1, le=LARGEST_COHORT, description="Members of a cohort; 1 shows the lender that member's statistics", examples=[5]
     )
     terms: TermsIn

@@ -8,7 +8,7 @@ import uuid
 from sqlalchemy import String, cast, event, func, select
 
 from hessian.chain.records import ModelRecord
-from hessian.errors import Conflict, NotFound, Refused, Unavailable
+from hessian.errors import Conflict, Malformed, NotFound, Unavailable
 from hessian.identifiers import ModelId, Wei
 from hessian.learning.columns import Label
 from hessian.learning.fitting import Outline
@@ -34,7 +34,7 @@ class ModelUnknown(NotFound):
     """There is no such model."""
 
 
-class KeyTooSmall(Refused):
+class KeyTooSmall(Malformed):
     """The Paillier key would be too small."""
 
 

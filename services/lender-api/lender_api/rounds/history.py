@@ -7,10 +7,11 @@ from datetime import UTC, datetime
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 
-from hessian.chain.blocks import Receipt
+from hessian.chain.blocks import Block, Receipt
 from hessian.chain.events import RoundDefaulted, RoundOpened, RoundSettled, decode_all
 from hessian.chain.records import CohortRecord, RoundRecord, RoundState
-from hessian.errors import KeyLost
+from hessian.chain.repository import RoundUnknown
+from hessian.errors import ChainUnavailable, KeyLost
 from hessian.identifiers import CohortId, Digest, RoundId
 from hessian.outbox.tables import TransactionState
 from hessian.postgres.session import Session
@@ -89,9 +90,7 @@ async def on_opened(world: World, session: Session, row: tables.Outbox, receipt:
         if isinstance(event, RoundOpened):
             model = await by_chain_id(session, event.model_id)
             if model is not None:
-                block = await world.chain.final_block()
-                record = await world.repository.round(event.round_id, block)
-                cohort = await world.repository.cohort(event.cohort_id, block)
+                _, record, cohort = await _see(world, event.round_id)
                 await remember(session, model, event.round_id, record, cohort)
 
 
@@ -100,12 +99,10 @@ async def on_ended(world: World, session: Session, row: tables.Outbox, receipt: 
     if receipt is None or row.state is not TransactionState.FINAL:
         return
     round_id = RoundId(int(row.subject))
-    block = await world.chain.final_block()  # not the receipt's: a node forgets the state of old blocks
-    record = await world.repository.round(round_id, block)
+    block, record, cohort = await _see(world, round_id)
     model = await by_chain_id(session, record.model_id)
     if model is None:
         return
-    cohort = await world.repository.cohort(record.cohort_id, block)
     ended = await remember(session, model, round_id, record, cohort)
     ended.settled_at = datetime.fromtimestamp(receipt.block.timestamp, UTC)
     for event in decode_all(receipt.logs, row.to):
@@ -114,3 +111,13 @@ async def on_ended(world: World, session: Session, row: tables.Outbox, receipt: 
         elif isinstance(event, RoundDefaulted):
             ended.pool_wei = event.pool
     take_over(model, await world.repository.model(record.model_id, block))
+
+
+async def _see(world: World, round_id: RoundId) -> tuple[Block, RoundRecord, CohortRecord]:
+    """A round at the final block: not the receipt's, a node forgets the state of old ones. Raises ChainUnavailable."""
+    block = await world.chain.final_block()
+    try:
+        record = await world.repository.round(round_id, block)
+    except RoundUnknown as error:
+        raise ChainUnavailable(f"the Ethereum node's final block {block.number} is behind the one that named round {round_id}") from error
+    return block, record, await world.repository.cohort(record.cohort_id, block)

@@ -14,7 +14,8 @@ class Outcome(BaseModel):
     """What became of a coordinator's request."""
 
     outcome: Literal["done", "pending", "foreign", "superseded", "refused"] = Field(
-        description="done: a final block shows it · pending: a transaction is under way, ask again · foreign: another lender's model · superseded: the chain has moved on · "
+        description="done: a final block shows it · pending: a transaction is under way, ask again · foreign: another lender's model · "
+        "superseded: the chain has moved on · "
         "refused: the members' content is bad, or spoiled earlier rounds; the round fails by its deadline"
     )
     reason: str | None = Field(default=None, examples=["round 7 is Settled"])

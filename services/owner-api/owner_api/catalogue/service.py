@@ -15,7 +15,8 @@ from hessian.chain.records import ModelRecord, ModelState, SplitRule, Terms
 from hessian.errors import Conflict, NotFound, Refused
 from hessian.identifiers import Digest, ModelId
 from hessian.postgres.session import Session
-from owner_api.tables import CatalogueModel, Enrollment, EnrollmentState
+from owner_api.states import EnrollmentState
+from owner_api.tables import CatalogueModel, Enrollment
 from owner_api.world import World
 
 log = structlog.get_logger()

@@ -6,7 +6,7 @@ import structlog
 
 from hessian.chain.events import Credited, RoundDefaulted, RoundSettled
 from hessian.chain.records import CreditReason, ModelState, RoundState
-from hessian.chain.repository import CohortUnknown
+from hessian.chain.repository import RoundUnknown
 from hessian.identifiers import BlockNumber, CohortId, RoundId, Wei
 from hessian.postgres.session import Session
 from owner_api.contributions.rounds import NotFinalYet, RoundView, contribution_of, is_owner, local_member, local_members, view_round
@@ -14,7 +14,8 @@ from owner_api.contributions.schemas import Outcome, OutcomeRead
 from owner_api.contributions.sending import release
 from owner_api.enrollments.following import follow
 from owner_api.enrollments.service import leave
-from owner_api.tables import Contribution, ContributionState, EnrollmentState
+from owner_api.states import ContributionState, EnrollmentState
+from owner_api.tables import Contribution
 from owner_api.world import World
 
 log = structlog.get_logger()
@@ -78,18 +79,17 @@ async def _earned(world: World, contribution: Contribution, view: RoundView) -> 
 
 async def leave_ended_model(session: Session, world: World, cohort_id: int) -> OutcomeRead:
     """The model of this cohort has ended: take the bonds out. In a sealed cohort one leaver frees all, else each goes for itself."""
-    final = await world.chain.final_block()
-    try:
-        cohort = await world.repository.cohort(CohortId(cohort_id), final)
-    except CohortUnknown as error:
-        raise NotFinalYet(f"the final block {final.number} does not show cohort {cohort_id} yet") from error
-    model = await world.repository.model(cohort.model_id, final)
     members = await local_members(session, CohortId(cohort_id))
+    if not members:
+        return OutcomeRead(outcome=Outcome.FOREIGN)
+    final = await world.chain.final_block()
+    cohort = await world.repository.cohort(CohortId(cohort_id), final)
+    model = await world.repository.model(cohort.model_id, final)
     for enrollment, _ in members:
         await follow(session, world, enrollment, final)
     staying = [(enrollment, owner) for enrollment, owner in members if EnrollmentState(enrollment.state).is_active]
     if not staying:
-        return OutcomeRead(outcome=Outcome.DONE if members else Outcome.FOREIGN)
+        return OutcomeRead(outcome=Outcome.DONE)
     if model.state is ModelState.OPEN or cohort.round_in_flight:
         return OutcomeRead(outcome=Outcome.SUPERSEDED, reason=f"the model is {model.state.name.lower()}, or a round is in flight")
     for enrollment, owner in staying[:1] if cohort.is_sealed else staying:
@@ -98,8 +98,11 @@ async def leave_ended_model(session: Session, world: World, cohort_id: int) -> O
 
 
 async def expire(session: Session, world: World, round_id: int) -> OutcomeRead:
-    """A deadline has passed: a local member's wallet ends the round."""
-    view = await view_round(world, round_id)
+    """A deadline has passed: a local member's wallet ends the round. Raises RoundUnknown: such a round was final long ago."""
+    try:
+        view = await view_round(world, round_id)
+    except NotFinalYet as error:
+        raise RoundUnknown(f"there is no round {round_id} on chain") from error
     members = await local_members(session, view.round.cohort_id)
     if not members:
         return OutcomeRead(outcome=Outcome.FOREIGN)

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Path, Request
 from fastapi.responses import StreamingResponse
 
 from hessian.artifacts.codec import ArtifactRefused
+from hessian.chain.repository import RoundUnknown
 from hessian.errors import ChainUnavailable
 from hessian.identifiers import Digest
 from hessian.service.edge import StrictJsonRoute
@@ -18,8 +19,9 @@ from hessian.service.problems import refusals
 from hessian.service.transaction import Transaction
 from owner_api import tickets
 from owner_api.auth import CallingOwner, CoordinatorOnly, TrainerOnly
-from owner_api.contributions import concluding, preparing, sending
+from owner_api.contributions import abandoning, concluding, preparing, sending
 from owner_api.contributions.schemas import (
+    Abandon,
     ArtifactRead,
     ContributionAsked,
     ContributionRead,
@@ -87,6 +89,17 @@ async def submit(world: TheWorld, session: Transaction, round_id: ChainNumber, m
 
 
 @router.post(
+    "/{round_id}/{member}/abandon",
+    summary="Leave instead of staying silent",
+    dependencies=[CoordinatorOnly],
+    responses=refusals(ChainUnavailable),
+)
+async def abandon(world: TheWorld, round_id: ChainNumber, member: AddressField, wanted: Abandon) -> OutcomeRead:
+    """When the member's part cannot be computed. Nothing happens once a submission is on its way; ask again until the leave is final."""
+    return await abandoning.abandon(world, round_id, member, wanted.reason)
+
+
+@router.post(
     "/{round_id}/{member}/unlock",
     summary="Open a member's self-mask",
     dependencies=[CoordinatorOnly],
@@ -105,7 +118,9 @@ async def conclude(world: TheWorld, session: Transaction, round_id: ChainNumber,
     return await concluding.conclude(session, world, round_id, member)
 
 
-@round_router.post("/rounds/{round_id}/expire", summary="End a round whose deadline has passed", responses=refusals(ChainUnavailable))
+@round_router.post(
+    "/rounds/{round_id}/expire", summary="End a round whose deadline has passed", responses=refusals(RoundUnknown, ChainUnavailable)
+)
 async def expire(world: TheWorld, session: Transaction, round_id: ChainNumber) -> OutcomeRead:
     """Signed by a member of this node, if there is one."""
     return await concluding.expire(session, world, round_id)
@@ -123,8 +138,8 @@ async def redeem(world: TheWorld, session: Transaction, shown: TicketRedeem) -> 
     return await preparing.redeem(session, world, shown.ticket)
 
 
-@ticket_router.get(
-    "/{ticket}/rows",
+@ticket_router.post(
+    "/rows",
     summary="Stream the rows behind a ticket",
     response_class=StreamingResponse,
     responses={
@@ -132,10 +147,10 @@ async def redeem(world: TheWorld, session: Transaction, shown: TicketRedeem) -> 
         **refusals(TicketRefused, DatasetFileMissing),
     },
 )
-async def rows(world: TheWorld, ticket: str) -> StreamingResponse:
-    """Works once."""
+async def rows(world: TheWorld, shown: TicketRedeem) -> StreamingResponse:
+    """Works once. The ticket is in the body: paths are logged."""
     async with world.database.begin() as session:
-        enrollment = await session.get_one(Enrollment, await tickets.take_rows(session, ticket))
+        enrollment = await session.get_one(Enrollment, await tickets.take_rows(session, shown.ticket))
     chunks = world.datasets.stream(enrollment.dataset_id)
     first = await anext(chunks)  # a file that cannot be opened is a refusal, not a broken stream
     return StreamingResponse(_with_first(first, chunks), media_type="text/csv")

@@ -12,13 +12,14 @@ from hessian.postgres.session import Session
 from hessian.postgres.vault import Vault
 from owner_api import tickets
 from owner_api.catalogue.service import require_listing
-from owner_api.contributions.rounds import RoundView, contribution_of, is_owner, local_member, view_round
+from owner_api.contributions.rounds import RoundView, contribution_of, is_owner, member_in, view_round
 from owner_api.contributions.schemas import Outcome, OutcomeRead, PairMaskRead, RedeemedTicket, TicketRead
 from owner_api.enrollments import secrets
 from owner_api.enrollments.following import follow
 from owner_api.enrollments.service import leave
 from owner_api.judgement import cohort_objections, lineage_objections, model_objections
-from owner_api.tables import Contribution, ContributionState, Dataset, Enrollment, EnrollmentState, Owner
+from owner_api.states import ContributionState, EnrollmentState
+from owner_api.tables import Contribution, Dataset, Enrollment, Owner
 from owner_api.tickets import TicketRefused
 from owner_api.world import World
 
@@ -48,7 +49,7 @@ async def contribute(session: Session, world: World, round_id: int, member: str)
     view = await view_round(world, round_id)
     if not view.is_in(RoundState.SUBMITTING):
         return OutcomeRead(outcome=Outcome.SUPERSEDED, reason=view.standing)
-    found = await local_member(session, view.round.cohort_id, member)
+    found = await member_in(session, view, member)
     if found is None:
         return OutcomeRead(outcome=Outcome.FOREIGN, reason="no active enrolment of this node is a member of that cohort")
     enrollment, owner = found

@@ -14,7 +14,8 @@ from hessian.cohorts.masks import MemberRecord, members_hash, round_context
 from hessian.errors import ChainUnavailable, Violated
 from hessian.identifiers import Address, CohortId, RoundId
 from hessian.postgres.session import Session
-from owner_api.tables import Contribution, Enrollment, EnrollmentState, Owner
+from owner_api.states import EnrollmentState
+from owner_api.tables import Contribution, Enrollment, Owner
 from owner_api.world import World
 
 _MEMBERS = [EnrollmentState.WAITING, EnrollmentState.SEALED]
@@ -88,6 +89,23 @@ async def local_member(session: Session, cohort_id: CohortId, member: str) -> tu
     )
     found = (await session.execute(wanted)).first()
     return None if found is None else (found[0], found[1])
+
+
+async def member_in(session: Session, view: RoundView, member: str) -> tuple[Enrollment, Owner] | None:
+    """As `local_member`, of the round's cohort. Raises NotFinalYet where the final block shows a join that the outbox has not booked."""
+    found = await local_member(session, view.round.cohort_id, member)
+    if found is not None:
+        return found
+    account = Address(to_checksum_address(member))
+    listed = next((one for one in view.cohort.members if one.account == account), None)
+    joining = (
+        select(Enrollment.id)
+        .join(Owner, Owner.id == Enrollment.owner_id)
+        .where(Owner.address == account, Enrollment.state == EnrollmentState.JOINING)
+    )
+    if listed is not None and (await session.execute(joining.where(Enrollment.masking_key == listed.masking_key))).first() is not None:
+        raise NotFinalYet(f"{member} is a member of cohort {view.round.cohort_id}, but its join is not booked yet")
+    return None
 
 
 async def local_members(session: Session, cohort_id: CohortId) -> list[tuple[Enrollment, Owner]]:

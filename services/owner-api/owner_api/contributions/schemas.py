@@ -10,8 +10,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.types import Base64Bytes
 
-from hessian.service.fields import AddressField, DigestField, WeiRead
-from owner_api.tables import ContributionState
+from hessian.service.fields import AddressField, DigestField, NameField, WeiRead
+from owner_api.states import ContributionState
 
 
 class Outcome(StrEnum):
@@ -80,6 +80,14 @@ class Submit(BaseModel):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"gradient_digest": "0x" + "ab" * 32}]})
 
     gradient_digest: DigestField
+
+
+class Abandon(BaseModel):
+    """The member's part cannot be computed, or not in time."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"reason": "its contribution was set aside"}]})
+
+    reason: NameField
 
 
 class TicketRedeem(BaseModel):

@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 
 import structlog
 
 from hessian.artifacts.gradient import MaskedGradient
 from hessian.artifacts.manifest import ModelManifest
-from hessian.chain.blocks import Receipt
 from hessian.chain.records import RoundState
 from hessian.errors import Conflict, NotFound, Violated
-from hessian.identifiers import Digest, RoundId, digest_of
-from hessian.outbox.tables import TransactionState
+from hessian.identifiers import Digest, digest_of
 from hessian.postgres.session import Session
 from owner_api.catalogue.service import require_listing
-from owner_api.contributions.preparing import round_objections, seed_of, walk_away
+from owner_api.contributions.attempts import send
+from owner_api.contributions.preparing import round_objections, walk_away
 from owner_api.contributions.rounds import RoundView, contribution_of, is_owner, view_round
 from owner_api.contributions.schemas import Outcome, OutcomeRead
 from owner_api.datasets import lineage
-from owner_api.tables import Contribution, ContributionState, Dataset, Enrollment, OutgoingTransaction, Owner, Release
+from owner_api.states import ContributionState
+from owner_api.tables import Contribution, Dataset, Enrollment, Owner, Release
 from owner_api.world import World
 
 log = structlog.get_logger()
-SUBMIT = "submit"
-UNLOCK = "unlock"
 _AFTER_SUBMIT = (ContributionState.SUBMITTED, ContributionState.UNLOCKED, ContributionState.SETTLED)
 _AFTER_UNLOCK = (ContributionState.UNLOCKED, ContributionState.SETTLED)
 _BEFORE_UNLOCKING = (RoundState.SUBMITTING, RoundState.ACCEPTING)
@@ -87,15 +84,7 @@ async def submit(session: Session, world: World, round_id: int, member: str, dig
     if objections := await round_objections(session, world, enrollment, view):
         return await walk_away(session, world, enrollment, await session.get_one(Owner, enrollment.owner_id), objections)
     contribution.move_to(ContributionState.SUBMITTED)
-    await world.outbox.enqueue(
-        session,
-        business_key=f"{SUBMIT}:{world.repository.address}:{round_id}:{contribution.member}",
-        sender=contribution.member,
-        call=world.repository.submit_gradient(RoundId(round_id), contribution.gradient_digest, contribution.unlock_commitment),
-        purpose=SUBMIT,
-        subject=str(contribution.id),
-    )
-    log.info("submission_enqueued", round_id=round_id, member=contribution.member)
+    await send(session, world, contribution)
     return OutcomeRead(outcome=Outcome.DONE)
 
 
@@ -121,15 +110,7 @@ async def unlock(session: Session, world: World, round_id: int, member: str) -> 
         return OutcomeRead(outcome=Outcome.REFUSED, reason="this node's policy forbids it: " + "; ".join(objections))
     await release(session, world, contribution)
     contribution.move_to(ContributionState.UNLOCKED)
-    await world.outbox.enqueue(
-        session,
-        business_key=f"{UNLOCK}:{world.repository.address}:{round_id}:{contribution.member}",
-        sender=contribution.member,
-        call=world.repository.unlock(RoundId(round_id), seed_of(world.vault, contribution)),
-        purpose=UNLOCK,
-        subject=str(contribution.id),
-    )
-    log.info("unlock_enqueued", round_id=round_id, member=contribution.member)
+    await send(session, world, contribution)
     return OutcomeRead(outcome=Outcome.DONE)
 
 
@@ -160,14 +141,6 @@ async def release(session: Session, world: World, contribution: Contribution) ->
                 round_id=contribution.round_id,
             )
         )
-
-
-async def on_sending_settled(session: Session, row: OutgoingTransaction, _receipt: Receipt | None) -> None:
-    """Outbox handler: a submission or unlock that failed leaves its reason; the round's own end decides what becomes of it."""
-    if row.state is TransactionState.FAILED:
-        contribution = await session.get_one(Contribution, uuid.UUID(row.subject), with_for_update=True)
-        contribution.reason = f"{row.purpose} failed: {row.failure}"
-        log.warning("sending_failed", purpose=row.purpose, round_id=contribution.round_id, member=contribution.member, reason=row.failure)
 
 
 async def _required(session: Session, round_id: int, member: str) -> Contribution:

@@ -16,6 +16,7 @@ from hessian.service.problems import refusals
 from hessian.service.transaction import Transaction
 from owner_api.auth import CallingOwner
 from owner_api.datasets import service
+from owner_api.datasets.lineage import LineagesInUse
 from owner_api.datasets.schemas import DatasetRead
 from owner_api.datasets.service import DatasetAlreadyUploaded, DatasetInUse, DatasetNotFound, UploadCutOff
 from owner_api.datasets.validation import DatasetRefused, DatasetTooLarge
@@ -32,7 +33,7 @@ _Text = Annotated[str, Query(min_length=1, max_length=200, pattern=_TEXT)]
 _CSV = {
     "requestBody": {
         "required": True,
-        "description": "CSV with a header, UTF-8",
+        "description": "CSV with a header, UTF-8: the file's bytes (`curl --data-binary @loans.csv`), not a form",
         "content": {"text/csv": {"schema": {"type": "string"}, "example": "income,Class\n4200,good\n1800,bad\n"}},
     }
 }
@@ -44,14 +45,29 @@ _CSV = {
     summary="Upload a dataset",
     openapi_extra=_CSV,
     max_body_size=LARGEST_UPLOAD,
-    responses=refusals(DatasetAlreadyUploaded, RowsRefused, ColumnMissing, DatasetRefused, DatasetTooLarge, UploadCutOff),
+    responses=refusals(
+        DatasetAlreadyUploaded, DatasetNotFound, LineagesInUse, RowsRefused, ColumnMissing, DatasetRefused, DatasetTooLarge, UploadCutOff
+    ),
 )
-async def upload(request: Request, world: TheWorld, owner: CallingOwner, name: _Text, label: _Text, positive: _Text) -> DatasetRead:
-    """The body is the CSV itself. `label` names the column with the outcome, `positive` its value for a loan that went bad."""
+async def upload(
+    request: Request,
+    world: TheWorld,
+    owner: CallingOwner,
+    name: _Text,
+    label: _Text,
+    positive: _Text,
+    version_of: Annotated[uuid.UUID | None, Query()] = None,
+) -> DatasetRead:
+    """The body is the CSV itself. `label` names the column with the outcome, `positive` its value for a loan that went bad.
+
+    Rows that this owner uploaded before are recognised when columns moved, were renamed or another one is the label, not when columns were
+    added or values changed: then name an earlier version in `version_of`. All versions together take part in one cohort.
+    """
     declared = request.headers.get("content-length", "0")
     if declared.isdecimal() and int(declared) > world.settings.dataset_bytes:
         raise DatasetTooLarge(f"a dataset may have at most {world.settings.dataset_bytes} bytes")
-    return DatasetRead.model_validate(await service.receive(world, owner, name, label, positive, request.stream()))
+    received = await service.receive(world, owner, name, label, positive, request.stream(), version_of=version_of)
+    return DatasetRead.model_validate(received)
 
 
 @router.get("", summary="List datasets")
@@ -76,5 +92,8 @@ async def read(session: Transaction, owner: CallingOwner, dataset_id: uuid.UUID)
     responses=refusals(DatasetNotFound, DatasetInUse),
 )
 async def delete(world: TheWorld, owner: CallingOwner, dataset_id: uuid.UUID) -> None:
-    """Delete rows, statistics and fingerprints. Refused while an enrolment of it is active."""
+    """Delete the rows and everything that describes them. Refused while an enrolment of it is active.
+
+    Of rows that were part of an opened sum the keyed fingerprints stay, on purpose: without them the same rows could be opened again.
+    """
     await service.delete(world, owner, dataset_id)

@@ -1,5 +1,8 @@
 """Lineages: datasets of one owner that share a row are versions of one another, however the file changed otherwise (PROTOCOL §4).
 
+Rows are matched by their fingerprints (`datasets.validation`), within one owner on one node. A row with one more column, or with values
+that were computed anew, has others: then the owner says of which dataset it is a version.
+
 What was opened once stays opened: a lineage that took part in an unlock keeps its fingerprints when its datasets are deleted, or an upload
 of the same rows would be taken for new ones. All others lose theirs with the dataset.
 """
@@ -11,10 +14,13 @@ from collections.abc import Collection, Iterator, Sequence
 
 from sqlalchemy import ARRAY, LargeBinary, bindparam, delete, func, select, text, update
 
+from hessian.errors import Conflict
 from hessian.postgres.session import Session
-from owner_api.tables import Dataset, Release, RowFingerprint
+from owner_api.states import EnrollmentState
+from owner_api.tables import Dataset, Enrollment, Release, RowFingerprint
 
 _BATCH = 10_000
+_ACTIVE = [state for state in EnrollmentState if state.is_active]
 _FINGERPRINTS = bindparam("fingerprints", type_=ARRAY(LargeBinary))
 _KNOWN = text(
     "select distinct datasets.lineage from row_fingerprints join datasets on datasets.id = row_fingerprints.dataset_id "
@@ -25,25 +31,39 @@ _INSERT = text("insert into row_fingerprints (dataset_id, fingerprint) select :d
 )
 
 
+class LineagesInUse(Conflict):
+    """Two datasets that this one connects are in use apart: one of them is enrolled, the other is too, or rows of it were opened."""
+
+
 async def lock_owner(session: Session, owner_id: uuid.UUID) -> None:
     """Until the transaction's end nobody else changes this owner's lineages, enrolments or releases."""
     await session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"owner:{owner_id}", 0))))
 
 
-async def lineage_of(session: Session, owner_id: uuid.UUID, fingerprints: Collection[bytes]) -> uuid.UUID:
-    """The lineage that these rows belong to: new, or an earlier one; where they connect several, those become one.
+async def lineage_of(session: Session, owner_id: uuid.UUID, fingerprints: Collection[bytes], known: uuid.UUID | None = None) -> uuid.UUID:
+    """The lineage that these rows belong to: new, or an earlier one, `known` among them; where they connect several, those become one.
 
-    The caller holds `lock_owner`.
+    The caller holds `lock_owner`. Raises LineagesInUse.
     """
-    found: set[uuid.UUID] = set()
+    found = {known} if known else set[uuid.UUID]()
     for batch in _batches(fingerprints):
         found |= set((await session.execute(_KNOWN, {"owner": owner_id, "fingerprints": batch})).scalars())
     if not found:
         return uuid.uuid4()
+    await _require_not_in_use(session, found)
     kept, *merged = sorted(found)
     for table in (Dataset, Release):
         await session.execute(update(table).where(table.lineage.in_(merged)).values(lineage=kept))
     return kept
+
+
+async def _require_not_in_use(session: Session, merging: Collection[uuid.UUID]) -> None:
+    """One cohort per lineage: to make one of two that take part in two would forbid an unlock, and cost the bond behind it."""
+    enrolled = select(Dataset.lineage).join(Enrollment, Enrollment.dataset_id == Dataset.id).where(Enrollment.state.in_(_ACTIVE))
+    active = set((await session.execute(enrolled.where(Dataset.lineage.in_(merging)))).scalars())
+    released = set((await session.execute(select(Release.lineage).where(Release.lineage.in_(merging)))).scalars())
+    if active and len(active | released) > 1:
+        raise LineagesInUse
 
 
 async def remember(session: Session, dataset_id: uuid.UUID, fingerprints: Collection[bytes]) -> None:

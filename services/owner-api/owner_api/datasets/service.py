@@ -13,14 +13,15 @@ from sqlalchemy import exists, select
 from sqlalchemy.exc import IntegrityError
 from starlette.requests import ClientDisconnect
 
-from hessian.errors import Conflict, Malformed, NotFound
-from hessian.identifiers import Digest
+from hessian.errors import Conflict, DatabaseUnavailable, Malformed, NotFound, Refused
+from hessian.identifiers import DIGEST_BYTES, Digest
 from hessian.postgres.engine import Database
 from hessian.postgres.session import Session
 from owner_api.datasets import lineage
 from owner_api.datasets.storage import DatasetStorage, Incoming
 from owner_api.datasets.validation import DatasetTooLarge, Summary, validate
-from owner_api.tables import Dataset, Enrollment, EnrollmentState, Owner
+from owner_api.states import EnrollmentState
+from owner_api.tables import Dataset, Enrollment, Owner
 from owner_api.world import World
 
 log = structlog.get_logger()
@@ -44,10 +45,20 @@ class UploadCutOff(Malformed):
     """The upload ended before its end; nothing of it was kept."""
 
 
-async def receive(world: World, owner: Owner, name: str, label: str, positive_value: str, body: AsyncIterator[bytes]) -> Dataset:
+async def receive(
+    world: World,
+    owner: Owner,
+    name: str,
+    label: str,
+    positive_value: str,
+    body: AsyncIterator[bytes],
+    *,
+    version_of: uuid.UUID | None = None,
+) -> Dataset:
     """Take an upload whole or not at all: encrypted as it arrives, validated, then made visible.
 
-    Raises UploadCutOff, DatasetAlreadyUploaded, TooLarge, and what `validate` raises.
+    `version_of` names a dataset of this owner, deleted ones included, whose rows these are, whatever became of them. Raises UploadCutOff,
+    DatasetAlreadyUploaded, DatasetNotFound, LineagesInUse, TooLarge, and what `validate` raises.
     """
     dataset = Dataset(id=uuid.uuid4(), owner_id=owner.id, name=name, label=label, positive_value=positive_value)
     async with world.datasets.receive(dataset.id) as incoming:
@@ -62,7 +73,7 @@ async def receive(world: World, owner: Owner, name: str, label: str, positive_va
         )
         dataset.rows, dataset.column_names = summary.rows, summary.columns
         await asyncio.to_thread(incoming.publish)
-        await _insert(world.database, dataset, summary)
+    dataset = await _insert_or_remove(world, dataset, summary, version_of)
     log.info("dataset_received", dataset_id=str(dataset.id), rows=dataset.rows, bytes=dataset.size)
     return dataset
 
@@ -83,17 +94,45 @@ async def _store(incoming: Incoming, body: AsyncIterator[bytes], most: int) -> t
     return size, Digest(hasher.digest())
 
 
-async def _insert(database: Database, dataset: Dataset, summary: Summary) -> None:
+async def _insert_or_remove(world: World, dataset: Dataset, summary: Summary, version_of: uuid.UUID | None) -> Dataset:
+    """Give a published file its row. A commit whose answer was lost may have been done: the file goes only when there is no row, and what
+    cannot be known now is swept at the next start."""
+    try:
+        await _insert(world.database, dataset, summary, version_of)
+    except Refused:
+        await world.datasets.delete(dataset.id)
+        raise
+    except DatabaseUnavailable:
+        async with world.database.begin() as session:
+            await lineage.lock_owner(session, dataset.owner_id)  # the lost transaction holds it for as long as it may still commit
+            kept = await session.get(Dataset, dataset.id)
+        if kept is None:
+            await world.datasets.delete(dataset.id)
+            raise
+        return kept
+    return dataset
+
+
+async def _insert(database: Database, dataset: Dataset, summary: Summary, version_of: uuid.UUID | None) -> None:
     try:
         async with database.begin() as session:
             await lineage.lock_owner(session, dataset.owner_id)
-            dataset.lineage = await lineage.lineage_of(session, dataset.owner_id, summary.fingerprints)
+            known = await _lineage_of_version(session, dataset.owner_id, version_of) if version_of else None
+            dataset.lineage = await lineage.lineage_of(session, dataset.owner_id, summary.fingerprints, known)
             session.add(dataset)
             await session.flush()
             await session.refresh(dataset)
             await lineage.remember(session, dataset.id, summary.fingerprints)
     except IntegrityError as error:
         raise DatasetAlreadyUploaded from error
+
+
+async def _lineage_of_version(session: Session, owner_id: uuid.UUID, dataset_id: uuid.UUID) -> uuid.UUID:
+    wanted = select(Dataset.lineage).where(Dataset.id == dataset_id, Dataset.owner_id == owner_id)
+    found = (await session.execute(wanted)).scalar_one_or_none()
+    if found is None:
+        raise DatasetNotFound
+    return found
 
 
 async def find(session: Session, owner: Owner, dataset_id: uuid.UUID, *, lock: bool = False) -> Dataset:
@@ -113,7 +152,8 @@ async def delete(world: World, owner: Owner, dataset_id: uuid.UUID) -> None:
         if (await session.execute(select(exists().where(Enrollment.dataset_id == dataset.id, Enrollment.state.in_(_ACTIVE))))).scalar_one():
             raise DatasetInUse
         dataset.deleted_at = datetime.now(UTC)
-        dataset.name, dataset.column_names = "", []
+        dataset.name, dataset.column_names, dataset.label, dataset.positive_value = "", [], "", ""
+        dataset.digest = Digest(bytes(DIGEST_BYTES))  # a hash without a key would answer guesses about the file
         await lineage.forget(session, dataset)
     await world.datasets.delete(dataset_id)
     log.info("dataset_deleted", dataset_id=str(dataset_id))

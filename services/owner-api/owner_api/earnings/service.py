@@ -14,7 +14,8 @@ from hessian.identifiers import Wei
 from hessian.outbox.tables import TransactionState
 from hessian.postgres.session import Session
 from owner_api.earnings.schemas import EarnedByModel, EarningsRead
-from owner_api.tables import Contribution, ContributionState, OutgoingTransaction, Owner, Withdrawal
+from owner_api.states import ContributionState
+from owner_api.tables import Contribution, OutgoingTransaction, Owner, Withdrawal
 from owner_api.world import World
 
 log = structlog.get_logger()

@@ -13,9 +13,11 @@ from hessian.identifiers import CohortId
 from hessian.outbox.tables import TransactionState
 from hessian.postgres.session import Session
 from owner_api.catalogue.service import require_listing
+from owner_api.contributions.rounds import NotFinalYet
 from owner_api.enrollments import service
 from owner_api.judgement import cohort_objections
-from owner_api.tables import Enrollment, EnrollmentState, OutgoingTransaction, Owner
+from owner_api.states import EnrollmentState
+from owner_api.tables import Enrollment, OutgoingTransaction, Owner
 from owner_api.world import World
 
 log = structlog.get_logger()
@@ -26,16 +28,22 @@ class MembershipForged(Violated):
 
 
 async def follow(session: Session, world: World, enrollment: Enrollment, at: Block) -> None:
-    """Bring a member's enrolment, locked by the caller, to the state of a final block. Raises MembershipForged, Unavailable."""
+    """Bring a member's enrolment, locked by the caller, to the state of a final block.
+
+    In an open cohort only this node's own `leave` takes a member out, and its settlement closes the enrolment: a block without the member
+    is older than the join. Raises NotFinalYet then, MembershipForged, Unavailable.
+    """
     if enrollment.state not in (EnrollmentState.WAITING, EnrollmentState.SEALED) or enrollment.cohort_id is None:
         return
     owner = await session.get_one(Owner, enrollment.owner_id)
     cohort = await world.repository.cohort(CohortId(enrollment.cohort_id), at)
     index = cohort.index_of(owner.address)
-    if cohort.is_closed or index is None:
-        enrollment.move_to(EnrollmentState.CLOSED, enrollment.reason or ("the cohort is closed" if cohort.is_closed else "left the cohort"))
+    if cohort.is_closed:
+        enrollment.move_to(EnrollmentState.CLOSED, enrollment.reason or "the cohort is closed")
         log.info("enrollment_closed", enrollment_id=str(enrollment.id), reason=enrollment.reason)
         return
+    if index is None:
+        raise NotFinalYet(f"block {at.number} does not show {owner.address} in cohort {enrollment.cohort_id}")
     enrollment.members = len(cohort.members)
     if cohort.is_sealed and enrollment.state == EnrollmentState.WAITING:
         await _seal(session, world, enrollment, owner, cohort, index)

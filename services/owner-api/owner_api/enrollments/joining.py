@@ -20,7 +20,8 @@ from hessian.postgres.session import Session
 from owner_api.catalogue.service import require_listing
 from owner_api.enrollments import secrets
 from owner_api.judgement import cohort_objections
-from owner_api.tables import Enrollment, EnrollmentState, OutgoingTransaction, Owner
+from owner_api.states import EnrollmentState
+from owner_api.tables import Enrollment, OutgoingTransaction, Owner
 from owner_api.world import World
 
 log = structlog.get_logger()

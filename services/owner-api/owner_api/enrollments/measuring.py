@@ -17,7 +17,8 @@ from hessian.service.client import PeerRefused
 from owner_api import tickets
 from owner_api.catalogue.service import Listing, require_listing
 from owner_api.enrollments import secrets
-from owner_api.tables import Enrollment, EnrollmentState
+from owner_api.states import EnrollmentState
+from owner_api.tables import Enrollment
 from owner_api.world import World
 
 log = structlog.get_logger()

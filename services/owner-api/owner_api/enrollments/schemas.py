@@ -7,7 +7,8 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from owner_api.tables import Enrollment, EnrollmentState
+from owner_api.states import EnrollmentState
+from owner_api.tables import Enrollment
 
 
 class EnrollmentCreate(BaseModel):

@@ -16,7 +16,8 @@ from owner_api.datasets import lineage
 from owner_api.datasets import service as datasets
 from owner_api.enrollments.schemas import EnrollmentCreate
 from owner_api.judgement import ANY_COHORT, lineage_objections, model_objections
-from owner_api.tables import Dataset, Enrollment, EnrollmentState, Owner
+from owner_api.states import EnrollmentState
+from owner_api.tables import Dataset, Enrollment, Owner
 from owner_api.world import World
 
 log = structlog.get_logger()
@@ -58,6 +59,7 @@ class NotAMember(Conflict):
 
 async def create(session: Session, world: World, owner: Owner, wanted: EnrollmentCreate) -> Enrollment:
     """A new enrolment in state `measuring`. Raises the refusals above, DatasetNotFound, ModelUnknown, ManifestNotUsable."""
+    await datasets.find(session, owner, wanted.dataset_id)  # the cheapest refusal first, before anything is fetched
     listing = await require_listing(session, world, wanted.model_id)
     await lineage.lock_owner(session, owner.id)
     dataset = await datasets.find(session, owner, wanted.dataset_id, lock=True)

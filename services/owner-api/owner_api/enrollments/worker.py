@@ -10,10 +10,12 @@ from sqlalchemy import func, select, update
 
 from hessian.errors import DatabaseUnavailable, Refused, Unavailable
 from hessian.postgres.session import Session
+from owner_api.contributions.attempts import send_again
 from owner_api.enrollments.following import follow
 from owner_api.enrollments.joining import join
 from owner_api.enrollments.measuring import measure
-from owner_api.tables import Enrollment, EnrollmentState
+from owner_api.states import EnrollmentState
+from owner_api.tables import Enrollment
 from owner_api.world import World
 
 log = structlog.get_logger()
@@ -87,6 +89,8 @@ async def _step(world: World, enrollment_id: uuid.UUID) -> bool:
             final = await world.chain.final_block()
             async with world.database.begin() as session:
                 await follow(session, world, await session.get_one(Enrollment, enrollment_id, with_for_update=True), final)
+            async with world.database.begin() as session:  # of its own: everybody else locks the contribution before the enrolment
+                await send_again(session, world, enrollment_id)
     async with world.database.begin() as session:
         return (await session.get_one(Enrollment, enrollment_id)).state != before
 

@@ -26,7 +26,10 @@ router = APIRouter(route_class=StrictJsonRoute, prefix="/owners", tags=["owners"
 
 @router.post("", status_code=HTTPStatus.CREATED, summary="Make an owner", dependencies=[AdminOnly], responses=refusals(OwnerNameTaken))
 async def create(world: TheWorld, session: Transaction, wanted: OwnerCreate) -> OwnerCreated:
-    """A new data owner with a wallet of its own. Its token is in this answer and nowhere else; its wallet needs ether before it enrols."""
+    """A new data owner with a wallet of its own, made with the node's admin token; the wallet needs ether before it enrols.
+
+    The owner's own token is in this answer and nowhere else: datasets, enrolments, earnings and withdrawals take that one.
+    """
     owner, token = await service.create(session, world.wallets, wanted)
     return OwnerCreated(**OwnerRead.model_validate(owner).model_dump(), token=token)
 

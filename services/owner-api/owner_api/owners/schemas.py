@@ -48,4 +48,18 @@ class OwnerRead(BaseModel):
 class OwnerCreated(OwnerRead):
     """A new owner with its token."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "0b0c4a52-4c2e-4d5b-9d4b-0f9d3b6f5a11",
+                    "name": "North Bank",
+                    "address": "0x52908400098527886E0F7030069857D2E4169EE7",
+                    "created_at": "2026-11-22T14:00:00Z",
+                    "token": "rXk0t3nV0wq7J8Jt2b8y1m6q3s5u7w9z1B3D5F7H9J0",
+                }
+            ]
+        }
+    )
+
     token: str = Field(description="Shown once; only its hash is kept", examples=["rXk0t3nV0wq7J8Jt2b8y1m6q3s5u7w9z1B3D5F7H9J0"])
