@@ -5,20 +5,26 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from eth_utils.address import is_checksum_address, is_checksum_formatted_address, is_hex_address, to_checksum_address
+from eth_utils.hexadecimal import is_0x_prefixed
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from devstack.anvil import Anvil
+from devstack.health import progress, readiness
+from devstack.processes import ProcessFailed
 from devstack.services import SERVICES
 from devstack.stack import Stack
 from devstack.supervisor import start_detached, status_of, stop_detached, supervise
 from devstack.toolchain import ROOT, compiled
 from devstack.variables import env_example
-from hessian.errors import HessianError
+from hessian.errors import HessianError, Malformed
 from hessian.identifiers import Address, Wei
 from hessian.logging import configure_logging
 
@@ -26,6 +32,7 @@ UP = ROOT / "build" / "stack"
 DEMO = ROOT / "build" / "demo"
 ABIS = {"ModelRepository": ROOT / "libs/hessian/hessian/chain/abi/ModelRepository.json"}
 WEI_PER_ETHER = 10**18
+MOST_ETHER = 10**9
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 console = Console()
@@ -59,21 +66,29 @@ def down(directory: Directory = UP) -> None:
 
 @app.command()
 def status(directory: Directory = UP) -> None:
-    """Say what runs, where it answers, and where tokens and logs lie."""
+    """Say what runs, where it answers, what it waits for, and where tokens and logs lie.
+
+    Ends with 0 when every service is ready, 1 when one is not, 3 when the stack is not running.
+    """
     if (state := status_of(directory.absolute())) != "running":
         console.print(state)
         raise typer.Exit(code=3)
-    _show(directory)
+    if not _show(directory):
+        raise typer.Exit(code=1)
 
 
 @app.command()
-def faucet(address: str, ether: float = 10.0, directory: Directory = UP) -> None:
-    """Give an account of the running stack's own test chain this much ether."""
+def faucet(address: str, ether: str = "10", directory: Directory = UP) -> None:
+    """Add this much ether to an account of the running stack's own test chain."""
+    account, amount = account_of(address), wei_of(ether)
+    if (state := status_of(directory.absolute())) != "running":
+        raise ProcessFailed("the stack is stopped: hessian up" if state == "stopped" else "the stack is starting: try again in a moment")
     stack = _running(directory)
     node = Anvil(stack.logs / "anvil.log", port=stack.ports["anvil"])
     with node.attached():
-        node.fund(Address(address), Wei(int(ether * WEI_PER_ETHER)))
-    console.print(f"{address} has {ether:g} test ether")
+        node.give(account, amount)
+        balance = node.balance(account)
+    console.print(f"{account} got {ether} test ether and now has {Decimal(balance) / WEI_PER_ETHER:f}", soft_wrap=True)
 
 
 @app.command()
@@ -112,17 +127,41 @@ def _running(directory: Path) -> Stack:
     return stack
 
 
-def _show(directory: Path) -> None:
+def account_of(text: str) -> Address:
+    """In checksum form. Raises Malformed."""
+    is_right = is_hex_address(text) and is_0x_prefixed(text)
+    if not is_right or (is_checksum_formatted_address(text) and not is_checksum_address(text)):
+        raise Malformed(f"{text!r} is no account: 0x and 40 hexadecimal digits, with a checksum that is right if the case is mixed")
+    return Address(to_checksum_address(text))
+
+
+def wei_of(ether: str) -> Wei:
+    """Exactly, without a float. Raises Malformed."""
+    try:
+        amount = Decimal(ether)
+    except InvalidOperation as error:
+        raise Malformed(f"{ether!r} is no amount of ether") from error
+    if not amount.is_finite() or not Decimal(1) / WEI_PER_ETHER <= amount <= MOST_ETHER:
+        raise Malformed(f"the faucet gives between 1 wei and {MOST_ETHER} ether, not {ether}")
+    return Wei(int(amount * WEI_PER_ETHER))
+
+
+def _show(directory: Path) -> bool:
+    """Whether every service is ready."""
     stack = _running(directory)
+    answers = readiness({service.name: stack.url(service.name) for service in SERVICES})
     table = Table("what", "answers at", "ready", box=None, pad_edge=False)
-    for service in SERVICES:
-        table.add_row(service.name, stack.url(service.name), "yes" if stack.is_ready(service.name) else "not yet")
+    for answer in answers:
+        words = "yes" if answer.is_ready else f"not yet: {'; '.join(answer.complaints)}"
+        table.add_row(answer.service, stack.url(answer.service), Text(words))
     for name in ("anvil", "block-store"):
         table.add_row(name, stack.url(name), "")
     console.print(table)
+    console.print(f"\ncoordinator      {progress(stack.url('coordinator'), stack.token('admin'))}", soft_wrap=True, markup=False)
     if stack.repository is not None:
-        console.print(f"\nModelRepository  {stack.repository.address}")
+        console.print(f"ModelRepository  {stack.repository.address}")
     console.print(f"tokens           {stack.secrets}/*.token\nlogs             {stack.logs}\nAPI pages        <url>/docs", soft_wrap=True)
+    return all(answer.is_ready for answer in answers)
 
 
 def main() -> None:
