@@ -12,13 +12,13 @@ from hessian.errors import Conflict, Malformed, NotFound, Unavailable
 from hessian.identifiers import ModelId, Wei
 from hessian.learning.columns import Label
 from hessian.learning.fitting import Outline
+from hessian.paillier.keys import MINIMUM_BITS
 from hessian.postgres.session import Session
 from lender_api.models.fit import fit_model
 from lender_api.models.schemas import CreateModel, WeightsRead
 from lender_api.models.states import ModelState, follow_chain
 from lender_api.models.terms import check_terms
 from lender_api.sending import send
-from lender_api.settings import PRODUCTION_KEY_BITS
 from lender_api.tables import Model, Outbox, Weights
 from lender_api.validation_sets import service as validation_sets
 from lender_api.world import World
@@ -64,7 +64,7 @@ async def create(session: Session, world: World, request: CreateModel) -> Model:
     Raises what `fit_model` and `check_terms` raise, KeyTooSmall, BalanceTooLow, ValidationSetUnknown; then nothing is stored.
     """
     if request.key_bits < world.minimum_key_bits:
-        raise KeyTooSmall(f"a key of {request.key_bits} bits is too small: {max(world.minimum_key_bits, PRODUCTION_KEY_BITS)} is the least")
+        raise KeyTooSmall(f"a key of {request.key_bits} bits is too small: {max(world.minimum_key_bits, MINIMUM_BITS)} is the least")
     rows = await validation_sets.get(session, request.validation_set_id)
     outline = Outline(
         features=tuple(feature.to_outline() for feature in request.features),
