@@ -56,6 +56,15 @@ async def test_upload__a_good_csv__is_described_encrypted_and_readable_by_the_no
     assert b"".join([chunk async for chunk in node.world.datasets.stream(uuid.UUID(made["id"]))]) == rows.csv()
 
 
+async def test_upload__as_something_else_than_csv__is_refused(node: OwnerNode) -> None:
+    owner, good = await node.owner("posting forms"), Rows(1, 20).csv()
+    for kind, status in (("application/x-www-form-urlencoded", 422), ("application/octet-stream", 422), ("Text/CSV; charset=utf-8", 201)):
+        headers = {"content-type": kind}
+        answer = await owner.request("POST", "/v1/datasets", params=dataset_query(), content=good, headers=headers)
+        assert answer.status_code == status, answer.text
+        assert status == 201 or (answer.json()["title"], kind in answer.json()["detail"]) == ("NotCsv", True)
+
+
 async def test_upload__each_bad_one__leaves_no_file_and_no_row(node: OwnerNode) -> None:
     owner = await node.owner("careless")
     good = Rows(1, 20).csv()

@@ -159,8 +159,8 @@ async def test_round__failed_at_its_deadline__erases_the_seed_and_releases_nothi
     round_id = await lender.open_round(cohort)
     await here.contribute(round_id, owner, model, weights)
     await eventually(lambda: lender.round(round_id), lambda found: found.state is RoundState.ACCEPTING)
-    await eventually(lambda: here.ask("POST", f"/v1/rounds/{round_id}/expire"), lambda answer: answer["outcome"] == "done")
-    await eventually(lambda: lender.round(round_id), lambda found: found.state is RoundState.FAILED)
+    await here.expire(round_id)
+    assert (await lender.round(round_id)).state is RoundState.FAILED
     assert (await here.ask("POST", f"/v1/contributions/{round_id}/{owner.address}/conclude"))["outcome"] == "done"
     assert (await owner.until(enrollment, "closed"))["state"] == "closed"
     async with here.world.database.begin() as session:
@@ -217,6 +217,19 @@ async def test_catalogue__a_manifest_that_is_not_the_chains__is_listed_with_the_
     assert listed["manifest"] is None
     answer = await owner.enroll(model_id, await owner.upload(Rows(1, 20)))
     assert (answer.status_code, answer.json()["title"]) == (409, "ManifestNotUsable")
+
+
+async def test_catalogue__of_a_good_manifest__tells_what_a_dataset_must_hold(node: tuple[OwnerNode, Lender]) -> None:
+    here, lender = node
+    model_id, _, _ = await lender.create_model(cohort_size=2, **WINDOW)
+    await here.announce(model_id)
+    listed = (await (await here.owner("preparing")).get(f"/v1/models/{model_id}"))["manifest"]
+    assert listed["features"] == [
+        {"kind": "numeric", "name": "income", "minimum": "0", "maximum": "100000"},
+        {"kind": "numeric", "name": "age", "minimum": "0", "maximum": "150"},
+        {"kind": "category", "name": "region", "values": ["N"], "takes_others": True},
+    ]
+    assert (listed["label"], listed["positive"], listed["negative"]) == ("Class", ["bad"], ["good"])
 
 
 async def test_enrollment__what_can_be_refused_at_once__is_refused_with_a_sentence(node: tuple[OwnerNode, Lender]) -> None:

@@ -187,6 +187,43 @@ async def test_sending__preflight_fails_on_a_node_that_lags__the_same_is_sent_ag
     assert seed in rows[3].data
 
 
+async def sent_for(here: OwnerNode, purpose: str) -> list[OutgoingTransaction]:
+    async with here.world.database.begin() as session:
+        mine = select(OutgoingTransaction).where(OutgoingTransaction.purpose == purpose)
+        return list((await session.execute(mine.order_by(OutgoingTransaction.id))).scalars())
+
+
+async def test_expire__preflight_fails_on_a_node_that_lags__another_wallet_ends_the_round(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, lender = node
+    model_id, _, _ = await lender.create_model(cohort_size=2, **WINDOW | {"submit_window": 2})
+    (owner, enrollment), (other, _) = await waiting_members(here, model_id, 2)
+    refused = await refuse_estimates(monkeypatch, here, owner.address)
+    round_id = await lender.open_round((await owner.until(enrollment, "sealed"))["cohort_id"])
+    await here.expire(round_id)
+    assert (await lender.round(round_id)).state is RoundState.FAILED
+    assert len(refused) == 1
+    rows = await sent_for(here, "expire")
+    assert [(row.sender, row.state.value) for row in rows] == [(owner.address, "failed"), (other.address, "final")]
+
+
+@pytest.mark.parametrize("cohort_size", [2, 3])
+async def test_model_ended__nobody_asks_to_leave_and_the_first_leave_fails__every_bond_comes_back(
+    node: Node, monkeypatch: pytest.MonkeyPatch, cohort_size: int
+) -> None:
+    here, lender = node
+    model_id, _, _ = await lender.create_model(cohort_size=cohort_size, **WINDOW)
+    members = await waiting_members(here, model_id, 2)
+    refused = await refuse_estimates(monkeypatch, here, members[0][0].address)
+    await lender.send(lender.repository.close_model(model_id))
+    for owner, enrollment in members:
+        await owner.until(enrollment, "closed")
+        assert await credit(owner) == BOND
+    assert len(refused) == 1
+    assert len(await sent_for(here, "leave")) == (2 if cohort_size == 2 else 3)
+
+
 async def test_follow__a_final_block_older_than_the_join__changes_nothing(node: Node) -> None:
     here, lender = node
     model_id, _, _ = await lender.create_model(cohort_size=2, **WINDOW)

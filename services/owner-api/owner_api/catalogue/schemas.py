@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+from typing import Annotated, Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from hessian.chain.records import Terms
+from hessian.learning.columns import Feature, Numeric
+from hessian.learning.plain import BILLION
 from hessian.service.fields import AddressField, DigestField, WeiRead
 
 
@@ -33,15 +38,50 @@ class TermsRead(BaseModel):
         return cls(**plain, split_rule=terms.split_rule.name.lower())
 
 
+class NumericRead(BaseModel):
+    """A column of numbers. A cell outside the range, or an empty one, is refused."""
+
+    kind: Literal["numeric"] = "numeric"
+    name: str
+    minimum: str = Field(description="A decimal number, inclusive")
+    maximum: str = Field(description="A decimal number, inclusive")
+
+
+class CategoryRead(BaseModel):
+    """A column of words."""
+
+    kind: Literal["category"] = "category"
+    name: str
+    values: list[str] = Field(description="The cells the model tells apart or groups, as they must be spelt")
+    takes_others: bool = Field(description="Any other cell is read as 'other'; if false, it is refused")
+
+
+FeatureRead = Annotated[NumericRead | CategoryRead, Field(discriminator="kind")]
+
+
+def feature_read(feature: Feature) -> NumericRead | CategoryRead:
+    """What a dataset's column must look like."""
+    if isinstance(feature, Numeric):
+        return NumericRead(name=feature.name, minimum=_decimal(feature.minimum), maximum=_decimal(feature.maximum))
+    return CategoryRead(name=feature.name, values=list(feature.level_of), takes_others=feature.other is not None)
+
+
+def _decimal(billionths: int) -> str:
+    text = f"{Decimal(billionths) / BILLION:f}"  # exact: at most 19 digits
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
 class ManifestRead(BaseModel):
     """What the verified manifest says."""
 
     name: str
     description: str
     dimension: int
-    columns: list[str]
-    label: str
-    positive: list[str]
+    columns: list[str] = Field(description="Every column the model reads, the label's last")
+    features: list[FeatureRead] = Field(description="What those columns may hold")
+    label: str = Field(description="The label's column; a cell that is neither positive nor negative is refused")
+    positive: list[str] = Field(description="The label's cells for a loan that went bad")
+    negative: list[str] = Field(description="The label's cells for a loan that was repaid")
     loss: str
     metric: str
     privacy: str
@@ -82,9 +122,14 @@ class CatalogueModelRead(BaseModel):
                         "name": "consumer loans",
                         "description": "probability of default",
                         "dimension": 42,
-                        "columns": ["int_rate", "Class"],
+                        "columns": ["int_rate", "term", "Class"],
+                        "features": [
+                            {"kind": "numeric", "name": "int_rate", "minimum": "0", "maximum": "100"},
+                            {"kind": "category", "name": "term", "values": ["term_36", "term_60"], "takes_others": False},
+                        ],
                         "label": "Class",
                         "positive": ["bad"],
+                        "negative": ["good"],
                         "loss": "squared",
                         "metric": "squared-error",
                         "privacy": "none",

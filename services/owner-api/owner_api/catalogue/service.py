@@ -15,6 +15,7 @@ from hessian.chain.records import ModelRecord, ModelState, SplitRule, Terms
 from hessian.errors import Conflict, NotFound, Refused
 from hessian.identifiers import Digest, ModelId
 from hessian.postgres.session import Session
+from owner_api.catalogue.schemas import feature_read
 from owner_api.states import EnrollmentState
 from owner_api.tables import CatalogueModel, Enrollment
 from owner_api.world import World
@@ -93,8 +94,10 @@ async def _examine(world: World, model: ModelRecord) -> dict[str, Any]:
         "description": manifest.description,
         "dimension": manifest.dimension,
         "columns": list(manifest.specification.columns),
+        "features": [feature_read(feature).model_dump() for feature in manifest.specification.features],
         "label": manifest.specification.label.column,
         "positive": list(manifest.specification.label.positive),
+        "negative": list(manifest.specification.label.negative),
         "loss": manifest.loss,
         "metric": manifest.metric,
         "privacy": manifest.privacy,

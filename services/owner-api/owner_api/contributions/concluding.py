@@ -1,4 +1,4 @@
-"""Ends: a round is over, a model is over, a deadline has passed."""
+"""Ends: a round is over, a model is over."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import structlog
 
 from hessian.chain.events import Credited, RoundDefaulted, RoundSettled
 from hessian.chain.records import CreditReason, ModelState, RoundState
-from hessian.chain.repository import RoundUnknown
-from hessian.identifiers import BlockNumber, CohortId, RoundId, Wei
+from hessian.identifiers import BlockNumber, CohortId, Wei
 from hessian.postgres.session import Session
 from owner_api.contributions.rounds import NotFinalYet, RoundView, contribution_of, is_owner, local_member, local_members, view_round
 from owner_api.contributions.schemas import Outcome, OutcomeRead
@@ -19,7 +18,6 @@ from owner_api.tables import Contribution
 from owner_api.world import World
 
 log = structlog.get_logger()
-EXPIRE = "expire"
 _PAID = (RoundState.SETTLED, RoundState.DEFAULTED)
 _RELEASED = (ContributionState.SUBMITTED, ContributionState.UNLOCKED)
 
@@ -94,28 +92,4 @@ async def leave_ended_model(session: Session, world: World, cohort_id: int) -> O
         return OutcomeRead(outcome=Outcome.SUPERSEDED, reason=f"the model is {model.state.name.lower()}, or a round is in flight")
     for enrollment, owner in staying[:1] if cohort.is_sealed else staying:
         await leave(session, world, enrollment, owner, f"the model is {model.state.name.lower()}")
-    return OutcomeRead(outcome=Outcome.DONE)
-
-
-async def expire(session: Session, world: World, round_id: int) -> OutcomeRead:
-    """A deadline has passed: a local member's wallet ends the round. Raises RoundUnknown: such a round was final long ago."""
-    try:
-        view = await view_round(world, round_id)
-    except NotFinalYet as error:
-        raise RoundUnknown(f"there is no round {round_id} on chain") from error
-    members = await local_members(session, view.round.cohort_id)
-    if not members:
-        return OutcomeRead(outcome=Outcome.FOREIGN)
-    if not view.round.state.is_in_flight or not view.deadline_passed:
-        return OutcomeRead(outcome=Outcome.SUPERSEDED, reason=view.standing)
-    _, owner = members[0]
-    await world.outbox.enqueue(
-        session,
-        business_key=f"{EXPIRE}:{world.repository.address}:{round_id}:{view.round.state.name.lower()}",
-        sender=owner.address,
-        call=world.repository.expire_round(RoundId(round_id)),
-        purpose=EXPIRE,
-        subject=str(round_id),
-    )
-    log.info("expiry_enqueued", round_id=round_id, sender=owner.address)
     return OutcomeRead(outcome=Outcome.DONE)

@@ -19,7 +19,7 @@ from hessian.service.problems import refusals
 from hessian.service.transaction import Transaction
 from owner_api import tickets
 from owner_api.auth import CallingOwner, CoordinatorOnly, TrainerOnly
-from owner_api.contributions import abandoning, concluding, preparing, sending
+from owner_api.contributions import abandoning, concluding, expiring, preparing, sending
 from owner_api.contributions.schemas import (
     Abandon,
     ArtifactRead,
@@ -121,9 +121,9 @@ async def conclude(world: TheWorld, session: Transaction, round_id: ChainNumber,
 @round_router.post(
     "/rounds/{round_id}/expire", summary="End a round whose deadline has passed", responses=refusals(RoundUnknown, ChainUnavailable)
 )
-async def expire(world: TheWorld, session: Transaction, round_id: ChainNumber) -> OutcomeRead:
-    """Signed by a member of this node, if there is one."""
-    return await concluding.expire(session, world, round_id)
+async def expire(world: TheWorld, round_id: ChainNumber) -> OutcomeRead:
+    """Signed by a member of this node, if there is one; ask again until a final block shows the round's end."""
+    return await expiring.expire(world, round_id)
 
 
 @round_router.post("/cohorts/{cohort_id}/leave", summary="Leave an ended model's cohort", responses=refusals(ChainUnavailable))

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
 
+from hessian.errors import Malformed
 from hessian.learning.columns import ColumnMissing
 from hessian.learning.rows import RowsRefused
 from hessian.service.edge import StrictJsonRoute
@@ -28,12 +29,18 @@ router = APIRouter(route_class=StrictJsonRoute, prefix="/datasets", tags=["datas
 LARGEST_UPLOAD = 1 << 40
 """Not the limit that counts: that one is a setting, and kept while the bytes arrive."""
 
+
+class NotCsv(Malformed):
+    """The body is not plain text/csv."""
+
+
 _TEXT = r"^[^\x00-\x1f\x7f]+$"
 _Text = Annotated[str, Query(min_length=1, max_length=200, pattern=_TEXT)]
 _CSV = {
     "requestBody": {
         "required": True,
-        "description": "CSV with a header, UTF-8: the file's bytes (`curl --data-binary @loans.csv`), not a form",
+        "description": "CSV with a header, UTF-8: the file's bytes "
+        "(`curl -H 'Content-Type: text/csv' --data-binary @loans.csv`), not a form",
         "content": {"text/csv": {"schema": {"type": "string"}, "example": "income,Class\n4200,good\n1800,bad\n"}},
     }
 }
@@ -46,7 +53,15 @@ _CSV = {
     openapi_extra=_CSV,
     max_body_size=LARGEST_UPLOAD,
     responses=refusals(
-        DatasetAlreadyUploaded, DatasetNotFound, LineagesInUse, RowsRefused, ColumnMissing, DatasetRefused, DatasetTooLarge, UploadCutOff
+        DatasetAlreadyUploaded,
+        DatasetNotFound,
+        LineagesInUse,
+        NotCsv,
+        RowsRefused,
+        ColumnMissing,
+        DatasetRefused,
+        DatasetTooLarge,
+        UploadCutOff,
     ),
 )
 async def upload(
@@ -63,6 +78,9 @@ async def upload(
     Rows that this owner uploaded before are recognised when columns moved, were renamed or another one is the label, not when columns were
     added or values changed: then name an earlier version in `version_of`. All versions together take part in one cohort.
     """
+    kind = request.headers.get("content-type", "text/csv").split(";")[0].strip().lower()
+    if kind != "text/csv":
+        raise NotCsv(f"send the rows as text/csv, not {kind[:60]}")
     declared = request.headers.get("content-length", "0")
     if declared.isdecimal() and int(declared) > world.settings.dataset_bytes:
         raise DatasetTooLarge(f"a dataset may have at most {world.settings.dataset_bytes} bytes")

@@ -11,7 +11,7 @@ from sqlalchemy import func, select, update
 from hessian.errors import DatabaseUnavailable, Refused, Unavailable
 from hessian.postgres.session import Session
 from owner_api.contributions.attempts import send_again
-from owner_api.enrollments.following import follow
+from owner_api.enrollments.following import follow, leave_if_ended
 from owner_api.enrollments.joining import join
 from owner_api.enrollments.measuring import measure
 from owner_api.states import EnrollmentState
@@ -88,7 +88,9 @@ async def _step(world: World, enrollment_id: uuid.UUID) -> bool:
         case EnrollmentState.WAITING | EnrollmentState.SEALED:
             final = await world.chain.final_block()
             async with world.database.begin() as session:
-                await follow(session, world, await session.get_one(Enrollment, enrollment_id, with_for_update=True), final)
+                enrollment = await session.get_one(Enrollment, enrollment_id, with_for_update=True)
+                await follow(session, world, enrollment, final)
+                await leave_if_ended(session, world, enrollment, final)
             async with world.database.begin() as session:  # of its own: everybody else locks the contribution before the enrolment
                 await send_again(session, world, enrollment_id)
     async with world.database.begin() as session:
