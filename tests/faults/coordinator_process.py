@@ -62,5 +62,5 @@ async def deadly(url: URL | str) -> AsyncIterator[Database]:
 
 if __name__ == "__main__":
     repository.advance_cursor = noted
-    world.open_database = deadly  # type: ignore[attr-defined]  # the composition root's own name for it
+    world.open_database = deadly  # type: ignore[assignment,attr-defined]  # the composition root's own name for it
     run_service("coordinator", main)
