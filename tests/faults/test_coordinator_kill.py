@@ -275,7 +275,7 @@ async def test_start__trainer_missing_beside_the_owner__names_the_variables(node
 
 
 async def test_run__final_block_replaced__the_whole_process_ends_loudly(node: Node, market: Market, fresh_anvil: Anvil) -> None:
-    """RELIABILITY C8: watcher, dispatcher and API die together."""
+    """Watcher, dispatcher and API die together."""
     migrate(node.database)
     fresh_anvil.mine(5)
     process = await node.start("-m", "coordinator")
@@ -290,7 +290,7 @@ async def test_run__final_block_replaced__the_whole_process_ends_loudly(node: No
 async def test_run__postgres_killed_and_started_again__goes_on_by_itself(
     node: Node, market: Market, reference: dict[str, Any], tmp_path: Path
 ) -> None:
-    """RELIABILITY, row 38: pools recover, nothing is half-done, the process lives."""
+    """Pools recover, nothing is half-done, the process lives."""
     server = Postgres(tmp_path / "postgres", tmp_path / "postgres.log", durable=True)
     server.start()
     try:

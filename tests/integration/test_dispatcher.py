@@ -508,7 +508,7 @@ async def test_run__database_drops_every_connection__recovers_by_itself(bench: B
 
 
 async def test_move__attempt_that_lost_its_job__changes_nothing(bench: Bench) -> None:
-    """RELIABILITY J2: the attempt's number is the fence."""
+    """The attempt's number is the fence."""
     (job_id,) = await bench.plan(member_job(JobKind.UNLOCK))
     async with bench.database.begin() as session:
         stale = await queue.claim(session, job_id)

@@ -78,7 +78,7 @@ class Bench:
         return [key for (key,) in await self.rows("select business_key from jobs order by id")]
 
     async def assert_gapless(self) -> None:
-        """RELIABILITY C4: each range's parent is the range before it, from the start to the cursor."""
+        """Each range's parent is the range before it, from the start to the cursor."""
         orphans = await self.rows(
             """select b.first_number from chain_blocks b left join chain_blocks p
                on p.last_number = b.first_number - 1 and p.last_hash = b.first_parent_hash where p.first_number is null"""

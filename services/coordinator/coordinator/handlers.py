@@ -118,7 +118,7 @@ class Handlers:
         return await owner.submit(round_id, member, digest)
 
     async def _publish(self, stored: StoredArtifact, computed: bytes) -> Digest:
-        """An artifact's digest is anchored only once this node holds and pins its bytes (RELIABILITY, row 45)."""
+        """An artifact's digest is anchored only once this node holds and pins its bytes."""
         artifact = computed if stored.artifact is None else stored.artifact
         digest = await self._store.put(artifact)
         if digest != stored.gradient_digest:

@@ -1,6 +1,6 @@
 """Follows final blocks. One transaction holds the cursor's step, the events, the projection and the jobs they ask for, or none of it.
 
-Only final blocks are read, so nothing is ever rolled back; a final block that changes stops the process (RELIABILITY C8). The node is
+Only final blocks are read, so nothing is ever rolled back; a final block that changes stops the process. The node is
 asked before the transaction begins: the cursor's lock is never held across the network.
 """
 

@@ -49,7 +49,7 @@ def check_ciphertexts(public_key: PublicKey, ciphertexts: Sequence[int]) -> None
 def randomiser(public_key: PublicKey) -> int:
     """rⁿ mod n² for a fresh uniform r in Z*_n: the randomness of one ciphertext. Never use one twice.
 
-    The slow part of encrypting (KERNEL.md); it depends on nothing but the key, so it can be made ahead of time. Halves beat GMP's
+    The slow part of encrypting (docs/kernel.md); it depends on nothing but the key, so it can be made ahead of time. Halves beat GMP's
     `powmod` here as well: by a tenth at 2048 bits and a quarter at 3072.
     """
     while True:

@@ -1,4 +1,4 @@
-"""Powers of one fixed base modulo p² from a table: the lender's randomisers (KERNEL.md).
+"""Powers of one fixed base modulo p² from a table: the lender's randomisers (docs/kernel.md).
 
 After Lim and Lee, "More flexible exponentiation with precomputation" (CRYPTO 1994). The exponent's bits are written as 8 rows of a bits,
 so that a column is one byte; the columns fall into 8 blocks of b = a/8. Block k has a table with the product of base^(2^(row·a + k·b)) for

@@ -1,4 +1,4 @@
-"""Simultaneous exponentiation: Π_j base_j ^ exponent_cj modulo n², for many outputs c over the same bases (KERNEL.md).
+"""Simultaneous exponentiation: Π_j base_j ^ exponent_cj modulo n², for many outputs c over the same bases (docs/kernel.md).
 
 One table of odd powers and their inverses per base serves every output and, because the exponents are column-packed, every slot. The
 exponents are recoded into width-w non-adjacent digits; Horner's rule walks the bit positions from the top and squares once for all bases.
