@@ -2,8 +2,8 @@
 
 Everything is done modulo p² and q² and joined by the Chinese remainder theorem. The n-th residues modulo p² are the cyclic group of order
 p − 1, so a uniform power of a generator is a uniform randomiser, with no assumption about short exponents; one table of the generator's
-powers makes it a handful of multiplications (docs/kernel.md). To know a generator one must know the prime factors of p − 1, so keys are made
-with p = 2·k·p′ + 1 for a prime p′ and a small k. Other primes work too, by a full exponentiation per number.
+powers makes it a handful of multiplications (docs/kernel.md). To know a generator one must know the prime factors of p − 1, so keys are
+made with p = 2·k·p′ + 1 for a prime p′ and a small k. Other primes work too, by a full exponentiation per number.
 """
 
 from __future__ import annotations
