@@ -19,7 +19,7 @@ from devstack.postgres import Postgres
 from devstack.processes import Child
 
 place = Path(sys.argv[1])
-for number in (signal.SIGTERM, signal.SIGHUP):
+for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):  # a caller in the background may have left it ignored
     signal.signal(number, signal.default_int_handler)
 postgres, anvil = Postgres(place / "postgres", place / "postgres.log", durable=False), Anvil(place / "anvil.log")
 sleeper = Child("sleeper", ["sleep", "600"], place / "sleeper.log")
@@ -53,7 +53,11 @@ def test_stack__its_own_process_is_killed__leaves_no_process_behind(tmp_path: Pa
         family = started + [child.pid for pid in started for child in psutil.Process(pid).children(recursive=True)]
         assert all(map(_is_running, family))
         supervisor.send_signal(number)
-        supervisor.wait(30)
+        try:
+            supervisor.wait(30)
+        except subprocess.TimeoutExpired:
+            supervisor.kill()
+            raise
     until = time.monotonic() + 30
     while any(map(_is_running, family)):
         assert time.monotonic() < until, [pid for pid in family if _is_running(pid)]

@@ -251,7 +251,7 @@ async def test_step__job_planned__its_queue_entry_is_committed_with_it(bench: Be
            join procrastinate_jobs p on (p.args ->> 'job_id')::bigint = j.id order by j.id"""
     )
     assert len(entries) == await bench.count("jobs") == await bench.count("procrastinate_jobs")
-    assert ("open_round:lender:cohort-1:number-1", "cohort-1:lender", 20) in entries
+    assert ("open_round:lender:cohort-1:number-1", "cohort-1:lender:open_round", 20) in entries
 
 
 @pytest.mark.parametrize(("services", "kinds"), [({Service.LENDER}, {"open_round"}), ({Service.OWNER}, {"announce_model"})])

@@ -36,8 +36,10 @@ async def _expire_if_overdue(session: Session, world: World, round_id: int) -> O
     members = await local_members(session, view.round.cohort_id)
     if not members:
         return OutcomeRead(outcome=Outcome.FOREIGN)
-    if not view.round.state.is_in_flight or not view.deadline_passed:
+    if not view.round.state.is_in_flight:
         return OutcomeRead(outcome=Outcome.SUPERSEDED, reason=view.standing)
+    if not view.deadline_passed:
+        raise NotFinalYet(f"the final block is before the deadline of round {round_id}")
     attempts = await _attempts(session, world, round_id)
     if attempts and attempts[-1].state is not TransactionState.FAILED:
         return None
