@@ -145,7 +145,7 @@ async def still_node(database_url: str, fresh_anvil: Anvil, fresh_repository: De
 async def eventually(holds: Callable[[], Awaitable[bool]]) -> None:
     """Wait until it holds; the chain and the database are no asyncio.Event."""
     async with asyncio.timeout(20):
-        while not await holds():  # noqa: ASYNC110
+        while not await holds():  # noqa: ASYNC110  # the condition is in the database: nothing here could set an event
             await asyncio.sleep(0.02)
 
 
