@@ -15,14 +15,15 @@ PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.1
 export PIP_ROOT_USER_ACTION := ignore
 export PATH := $(CURDIR)/build/node/bin:$(PATH)
 
-.PHONY: help demo test up down check setup abi lock clean
+.PHONY: help demo test bench up down check setup abi lock clean
 .DELETE_ON_ERROR:
 
 help: ## lists these commands
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 14
 
-demo: setup ## runs one real encrypted training on real loans, start to end, and writes build/demo/report.json
-	@exec $(BIN)/python -m devstack demo
+demo: setup ## runs one real encrypted training on real loans (DATA=file LABEL=column POSITIVE=value [OWNERS=n]: on yours)
+	@exec $(BIN)/python -m devstack demo $(if $(DATA),--data '$(DATA)') $(if $(LABEL),--label '$(LABEL)') \
+		$(if $(POSITIVE),--positive '$(POSITIVE)') $(if $(OWNERS),--owners '$(OWNERS)')
 
 test: setup ## runs every test, Solidity and Python, against real Postgres, anvil and block store
 	@(cd contracts && bin/forge test)
@@ -37,9 +38,12 @@ down: ## stops the stack that `make up` started; its state stays
 check: setup ## lints, types, import contracts, Solidity format
 	@$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy $(PACKAGES) tests
+	$(BIN)/mypy $(PACKAGES) tests benchmarks
 	$(BIN)/lint-imports
 	cd contracts && bin/forge fmt --check
+
+bench: $(DONE)/bench ## times the kernel beside other libraries, in one table under build/bench/ (ARGS=--quick: a few minutes)
+	@exec $(BIN)/python -m benchmarks $(ARGS)
 
 setup: $(DONE)/contracts ## installs and builds what is missing; the other commands do this by themselves
 	@:
@@ -54,6 +58,8 @@ lock: ## pins every package anew (needs uv: pip install uv)
 		pyproject.toml --custom-compile-command "make lock" -o requirements.lock
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --group pyproject.toml:node \
 		--custom-compile-command "make lock" -o requirements-node.lock
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --group pyproject.toml:bench \
+		--constraints requirements.lock --custom-compile-command "make lock" -o requirements-bench.lock
 
 clean: ## stops the stack, forgets its state and everything that was built (the virtual environment stays)
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m devstack erase; fi
@@ -84,6 +90,18 @@ $(DONE)/node: requirements-node.lock $(DONE)/python
 		printf '#!/bin/sh\nexec "%s/bin/node" "%s/lib/node_modules/npm/bin/npm-cli.js" "$$@"\n' "$$package" "$$package" > build/node/bin/npm
 		chmod +x build/node/bin/npm
 	fi
+	touch $@
+
+# One by one and wheels only: a library without a wheel for this Python is left out, and the table says so.
+$(DONE)/bench: requirements-bench.lock $(DONE)/python
+	@echo "      libraries to compare with"
+	mkdir -p build/bench/peers
+	awk '/^[a-zA-Z0-9]/ { file = "build/bench/peers/" ++n } /^[a-zA-Z0-9 ]/ { print > file }' requirements-bench.lock
+	for peer in build/bench/peers/*; do
+		$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --require-hashes --only-binary :all: -r "$$peer" \
+			|| echo "      left out: $$(head -n 1 "$$peer" | cut -d ' ' -f 1)"
+	done
+	rm -r build/bench/peers
 	touch $@
 
 $(DONE)/npm: contracts/package-lock.json $(DONE)/node

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gmpy2
+import numpy as np
 import phe
 import pytest
 from hypothesis import given, settings
@@ -12,6 +13,7 @@ from hessian.paillier.ciphertext import affine_map, encrypt, randomiser
 from hessian.paillier.decryption import PrivateKey, PrivateKeyRefused, generate_private_key
 from hessian.paillier.fixed_point import centre
 from hessian.paillier.keys import PublicKey
+from hessian.paillier.packing import pack, pack_columns, slot_layout, unpack
 
 PRIVATE = generate_private_key(512, minimum_bits=512)
 KEY = PRIVATE.public_key
@@ -49,6 +51,22 @@ def test_affine_map__against_phe__agrees(weight: int, multiplier: int, offset: i
     [ciphertext] = affine_map(KEY, PRIVATE.encrypt([weight]), [[multiplier]], [offset])
     by_phe = phe.EncryptedNumber(ORACLE_PUBLIC, PRIVATE.encrypt([weight])[0]) * multiplier + offset
     assert centre(ORACLE.raw_decrypt(ciphertext), KEY.n) == ORACLE.decrypt(by_phe) == weight * multiplier + offset
+
+
+def test_affine_map__a_packed_matrix_over_many_weights__agrees_with_phe() -> None:
+    """Many outputs share one table here; phe takes every product by itself."""
+    draw = np.random.default_rng(11)
+    matrix = draw.integers(-(1 << 12), 1 << 12, size=(24, 24)).tolist()
+    weights, offset = draw.integers(-1000, 1000, size=24).tolist(), draw.integers(-1000, 1000, size=24).tolist()
+    layout = slot_layout(KEY.bits, bound=24 * (1 << 12) * 1000 + 1000)
+    encrypted = PRIVATE.encrypt(weights)
+    outputs = affine_map(KEY, encrypted, pack_columns(matrix, layout), pack(offset, layout))
+    numbers = [phe.EncryptedNumber(ORACLE_PUBLIC, ciphertext) for ciphertext in encrypted]
+    by_phe = [
+        ORACLE.decrypt(sum((number * entry for number, entry in zip(numbers[1:], row[1:], strict=True)), numbers[0] * row[0]) + extra)
+        for row, extra in zip(matrix, offset, strict=True)
+    ]
+    assert unpack([centre(ORACLE.raw_decrypt(output), KEY.n) for output in outputs], layout, 24) == by_phe
 
 
 @pytest.mark.parametrize("private", [PRIVATE, UNSTRUCTURED], ids=["made here", "other primes"])

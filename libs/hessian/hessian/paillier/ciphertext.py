@@ -7,14 +7,17 @@ after scalar products encodes the rows, and a short exponent would not hide it. 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import gmpy2
 from gmpy2 import mpz
 
 from hessian.errors import Malformed, Violated
 from hessian.paillier.keys import PublicKey
-from hessian.paillier.multiexp import simultaneous_powers
+from hessian.paillier.multiexp import SimultaneousPowers, simultaneous_powers
+
+Spread = Callable[[Callable[[int], int], int], list[int]]
+"""How independent pieces of work are worked through: spread(task, count) is [task(0), …, task(count − 1)], in whatever processes."""
 
 
 class CiphertextRefused(Malformed):
@@ -30,7 +33,7 @@ class RandomiserReused(Violated):
 
 
 def check_ciphertexts(public_key: PublicKey, ciphertexts: Sequence[int]) -> None:
-    """Raise CiphertextRefused unless each is an int with 0 < c < n² and gcd(c, n) = 1.
+    """Raise CiphertextRefused unless each of the k ciphertexts is an int with 0 < c < n² and gcd(c, n) = 1 (PROTOCOL §2).
 
     An unchecked ciphertext gives the private key away: a raw decryption of 0, n or n² returns p + q. One gcd with the product of them
     all answers for the whole sequence.
@@ -49,7 +52,8 @@ def check_ciphertexts(public_key: PublicKey, ciphertexts: Sequence[int]) -> None
 def randomiser(public_key: PublicKey) -> int:
     """rⁿ mod n² for a fresh uniform r in Z*_n: the randomness of one ciphertext. Never use one twice.
 
-    The slow part of encrypting (docs/kernel.md); it depends on nothing but the key, so it can be made ahead of time. Halves beat GMP's
+    Paillier, "Public-key cryptosystems based on composite degree residuosity classes" (EUROCRYPT 1999), §8, self-blinding. The slow part
+    of encrypting (docs/kernel.md); it depends on nothing but the key, so it can be made ahead of time. Halves beat GMP's
     `powmod` here as well: by a tenth at 2048 bits and a quarter at 3072.
     """
     while True:
@@ -67,16 +71,21 @@ def require_plaintext(public_key: PublicKey, plaintext: int) -> None:
 
 
 def encrypt(public_key: PublicKey, plaintext: int, randomiser: int) -> int:
-    """(1 + m·n)·rⁿ mod n² for −n/2 < m < n/2. Raises PlaintextOverflow; CiphertextRefused for a randomiser that is no unit."""
+    """(1 + m·n)·rⁿ mod n² for −n/2 < m < n/2, `randomiser` being rⁿ mod n².
+
+    Paillier 1999, §4, with g = n + 1 as in Damgård and Jurik, "A generalisation, a simplification and some applications of Paillier's
+    probabilistic public-key system" (PKC 2001). Raises PlaintextOverflow; CiphertextRefused for a randomiser that is no unit.
+    """
     require_plaintext(public_key, plaintext)
     check_ciphertexts(public_key, [randomiser])
     return int((1 + plaintext * mpz(public_key.n)) * randomiser % public_key.n_squared)
 
 
 def add(public_key: PublicKey, vectors: Sequence[Sequence[int]]) -> list[int]:
-    """Element by element the ciphertext of the sum: the product over the vectors (a cohort's members), each of the same length.
+    """Element by element the ciphertext of the sum: the product over the k vectors (a cohort's members) of C ciphertexts each.
 
-    Raises CiphertextRefused for a bad ciphertext, and for vectors of different lengths or none.
+    Paillier 1999, §8: products of ciphertexts are sums of plaintexts, mod n. Raises CiphertextRefused for a bad ciphertext, and for
+    vectors of different lengths or none.
     """
     if not vectors or any(len(vector) != len(vectors[0]) for vector in vectors):
         raise CiphertextRefused("the members' ciphertexts do not line up")
@@ -87,21 +96,28 @@ def add(public_key: PublicKey, vectors: Sequence[Sequence[int]]) -> list[int]:
     return [int(total) for total in sums]
 
 
+def in_turn(task: Callable[[int], int], count: int) -> list[int]:
+    """The plain `Spread`: one after the other, here."""
+    return [task(index) for index in range(count)]
+
+
 def affine_map(
     public_key: PublicKey,
     weights: Sequence[int],
     multipliers: Sequence[Sequence[int]],
     offsets: Sequence[int],
     randomisers: Sequence[int] | None = None,
+    *,
+    spread: Spread = in_turn,
 ) -> list[int]:
     """c_c = Π_j weights[j] ^ multipliers[c][j] · Enc(offsets[c]; fresh randomiser): encrypted weights through an integer affine map.
 
     weights: d foreign ciphertexts, checked here. multipliers: C rows of d signed integers below n/2, usually column-packed
     (`packing.pack_columns`). offsets: C integers in (−n/2, n/2), packed −b and masks together. randomisers: C made ahead of time, each
-    never used before; made here when absent. Returns C ciphertexts.
+    never used before; made here when absent. spread: who works through the outputs. Returns C ciphertexts.
 
     Raises CiphertextRefused for the weights; PlaintextOverflow for a multiplier or offset out of range; RandomiserReused when the given
-    randomisers are not as many as the outputs, or not distinct. ValueError when the shapes do not fit.
+    randomisers are not as many as the outputs, or not distinct. ValueError when the shapes do not fit. PROTOCOL §3.
     """
     if len(multipliers) != len(offsets) or any(len(row) != len(weights) for row in multipliers):
         raise ValueError("one row of multipliers per offset, one multiplier per weight")
@@ -109,12 +125,21 @@ def affine_map(
     for row in multipliers:
         for multiplier in row:
             require_plaintext(public_key, multiplier)
-    if randomisers is None:
-        randomisers = [randomiser(public_key) for _ in offsets]
-    elif len(randomisers) != len(offsets) or len(set(randomisers)) != len(randomisers):
+    for offset in offsets:
+        require_plaintext(public_key, offset)
+    count = len(offsets)
+    if randomisers is not None and (len(randomisers) != count or len(set(randomisers)) != count):
         raise RandomiserReused
-    products = simultaneous_powers(public_key.n, weights, multipliers)
+    powers = SimultaneousPowers(public_key.n, weights, multipliers)
+    if randomisers is None:
+        # products first, then randomisers: the long pieces are begun before the short ones
+        pieces = spread(lambda piece: powers.output(piece) if piece < count else randomiser(public_key), 2 * count)
+        products, fresh = pieces[:count], pieces[count:]
+        if len(set(fresh)) != count:  # a forked generator would show here
+            raise RandomiserReused
+    else:
+        products, fresh = spread(powers.output, count), list(randomisers)
     return [
-        int(product * mpz(encrypt(public_key, offset, fresh)) % public_key.n_squared)
-        for product, offset, fresh in zip(products, offsets, randomisers, strict=True)
+        int(product * mpz(encrypt(public_key, offset, one)) % public_key.n_squared)
+        for product, offset, one in zip(products, offsets, fresh, strict=True)
     ]

@@ -14,7 +14,7 @@ import gmpy2
 import numpy as np
 from gmpy2 import mpz
 
-from hessian.paillier.residues import SplitUnit, split
+from hessian.paillier.residues import split_all, subset_products
 
 _ROWS = 8
 _BLOCKS = 8
@@ -34,11 +34,8 @@ class FixedBaseComb:
 
     def _subset_products(self, factors: list[mpz]) -> list[tuple[mpz, mpz]]:
         """(low, tail) of the product of the factors whose bit is set in the index."""
-        products = [SplitUnit(mpz(1), mpz(1), mpz(0))]
-        for factor in factors:
-            unit = split(factor, self._p)
-            products += [product.times(unit, self._p) for product in products]
-        return [(product.low, product.tail) for product in products]
+        lows, _, tails = subset_products(split_all(factors, self._p), self._p)
+        return list(zip(lows, tails, strict=True))
 
     def power(self, exponent: int) -> mpz:
         """base^exponent modulo p². Raises OverflowError for an exponent that is negative or too long."""

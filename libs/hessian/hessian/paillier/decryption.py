@@ -75,9 +75,10 @@ class PrivateKey:
         return gmpy2.invert(self.p**2, self.q**2)
 
     def encrypt(self, plaintexts: Sequence[int]) -> list[int]:
-        """A fresh ciphertext for each plaintext in (−n/2, n/2). Raises PlaintextOverflow.
+        """A fresh ciphertext for each of k plaintexts in (−n/2, n/2). Raises PlaintextOverflow.
 
-        Same distribution as `ciphertext.encrypt` with `ciphertext.randomiser`, at a fraction of the price.
+        Paillier 1999, §4 and §7 (Chinese remainders), with the randomiser as a uniform power of a generator. Same distribution as
+        `ciphertext.encrypt` with `ciphertext.randomiser`, at a fraction of the price.
         """
         ciphertexts = []
         for plaintext in plaintexts:
@@ -89,16 +90,17 @@ class PrivateKey:
         return ciphertexts
 
     def decrypt(self, ciphertext: int) -> int:
-        """The plaintext in [0, n). Raises CiphertextRefused before anything secret is computed with a ciphertext that is none.
+        """The plaintext in [0, n): centre it for a signed one. Raises CiphertextRefused before anything secret is computed.
 
-        Powers with a secret exponent take the same time for every exponent of that length.
+        Paillier 1999, §7: modulo p² and q², joined by Chinese remainders. Powers with a secret exponent take the same time for every
+        exponent of that length.
         """
         check_ciphertexts(self.public_key, [ciphertext])
         plain_p, plain_q = self._half_p.open(ciphertext), self._half_q.open(ciphertext)
         return int(plain_p + self.p * ((plain_q - plain_p) * self._p_inverse % self.q))
 
     def to_bytes(self) -> bytes:
-        """p and q, big-endian, each in half of the bytes: for the vault."""
+        """p and q, big-endian, each in half of the |n|/8 bytes: for the vault, in clear."""
         length = (self.p.bit_length() + 7) // 8
         return self.p.to_bytes(length, "big") + self.q.to_bytes(length, "big")
 
@@ -114,7 +116,8 @@ class PrivateKey:
 def generate_private_key(bits: int = DEFAULT_BITS, *, minimum_bits: int = MINIMUM_BITS) -> PrivateKey:
     """A fresh key with a modulus of exactly `bits` bits. `minimum_bits` below the default is for tests only.
 
-    Raises PrivateKeyRefused for a length that is odd or out of bounds. Takes a few seconds at 3072 bits.
+    Primes as FIPS 186-5, A.1.3 asks for their size and distance, of the form 2·k·p′ + 1. Raises PrivateKeyRefused for a length that is odd
+    or out of bounds. Takes a few seconds at 3072 bits.
     """
     if bits % 2 or not max(minimum_bits, _LEAST_TEST_BITS) <= bits <= MAXIMUM_BITS:
         raise PrivateKeyRefused(f"a key has an even number of bits between {minimum_bits} and {MAXIMUM_BITS}")

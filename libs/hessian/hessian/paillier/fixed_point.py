@@ -16,7 +16,10 @@ class EncodingRefused(Malformed):
 
 
 def encode(values: Iterable[float], bits: int) -> list[int]:
-    """Each value times 2^bits, rounded to the nearest integer (ties to even), exactly. Raises EncodingRefused for NaN and ±∞."""
+    """Each of k values times 2^bits, rounded to the nearest integer (ties to even), exactly: integers at 2^-bits.
+
+    Raises EncodingRefused for NaN and ±∞. PROTOCOL §2.
+    """
     encoded = []
     for value in values:
         number = float(value)
@@ -33,7 +36,7 @@ def _round_half_even(numerator: int, denominator: int) -> int:
 
 
 def decode(values: Iterable[int], bits: int) -> list[float]:
-    """Each integer divided by 2^bits, correctly rounded to a float64. Raises EncodingRefused when one is beyond float64's range."""
+    """Each of k integers at 2^-bits as the nearest float64. Raises EncodingRefused when one is beyond float64's range."""
     try:
         return [int(value) / (1 << bits) for value in values]
     except OverflowError as error:

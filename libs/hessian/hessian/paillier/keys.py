@@ -39,7 +39,7 @@ def _product_of_small_primes() -> mpz:
 
 
 def has_small_factor(n: int) -> bool:
-    """Whether some prime below 2²⁰ divides n: one gcd with the product of them all."""
+    """Whether some prime below 2²⁰ divides the positive n: one gcd with the product of them all (Goldberg et al., ePrint 2018/057)."""
     return bool(gmpy2.gcd(_product_of_small_primes() % n, n) != 1)
 
 
@@ -63,7 +63,7 @@ class PublicKey:
 
     @classmethod
     def from_modulus(cls, n: int, *, minimum_bits: int = MINIMUM_BITS) -> PublicKey:
-        """Accept a foreign modulus. `minimum_bits` below the default is for tests only.
+        """Accept a foreign modulus (PROTOCOL §2). `minimum_bits` below the default is for tests only.
 
         Raises ModulusRefused for what is not an int, has fewer than `minimum_bits` or more than 8192 bits, is even, has a prime factor
         below 2²⁰, is a perfect power, is prime, or has two factors so close together that Fermat's method finds them.

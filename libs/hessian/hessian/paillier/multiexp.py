@@ -1,114 +1,81 @@
 """Simultaneous exponentiation: Π_j base_j ^ exponent_cj modulo n², for many outputs c over the same bases (docs/kernel.md).
 
-One table of odd powers and their inverses per base serves every output and, because the exponents are column-packed, every slot. The
-exponents are recoded into width-w non-adjacent digits; Horner's rule walks the bit positions from the top and squares once for all bases.
-Bases and accumulator are kept in halves (`hessian.paillier.residues`), so no number of the size of n² is ever multiplied. That also beats
-GMP's `powmod` on the long runs of squarings between two slots, so there is no second path for them.
+One table serves every output and, because the exponents are column-packed, every slot; Horner's rule walks the bit positions from the top
+and squares once for all bases. Two recodings say which table entries are multiplied in where: `windows` (Straus) for few outputs or bases,
+`clumps` (Pippenger) for many; a cost formula picks one, and its window or clump size. Table entries and accumulator are kept in halves
+(`hessian.paillier.residues`), so no number of the size of n² is ever multiplied. That also beats GMP's `powmod` on the long runs of
+squarings between two slots, so there is no second path for them.
 
 The running time depends on the exponents: this runs on the machine that owns them, in a process of its own.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from itertools import chain
+from collections.abc import Sequence
 
-import gmpy2
 from gmpy2 import mpz
 
-from hessian.paillier.residues import SplitUnit, split
-
-LARGEST_WIDTH = 8
-"""Bounds the tables: 64 odd powers and as many inverses, about 0.1 MB per base at 3072 bits."""
-
-_TABLE_COST = 2.3
-"""Price of one odd power with its inverse, in multiplications of the accumulator by a table entry (measured)."""
+from hessian.paillier.clumps import Clumps, best_clump
+from hessian.paillier.exponents import ExponentRow
+from hessian.paillier.residues import split_all
+from hessian.paillier.tables import LookUps, Table
+from hessian.paillier.windows import Windows, best_width
 
 
 def simultaneous_powers(n: int, bases: Sequence[int], exponents: Sequence[Sequence[int]]) -> list[int]:
     """Π_j bases[j] ^ exponents[c][j] modulo n², for every c; exponents are signed and of any size.
 
-    bases: d units modulo n² (checked by the caller: 0 < base < n², coprime to n). exponents: C rows of d integers. Returns C numbers.
+    bases: d units modulo n² (checked by the caller: 0 < base < n², coprime to n). exponents: C rows of d integers. Returns C numbers in
+    [0, n²). Raises ZeroDivisionError for a base that is no unit. Straus 1964, Pippenger 1976: see `windows` and `clumps`.
     """
-    modulus = mpz(n)
-    rows = [[mpz(exponent) for exponent in row] for row in exponents]
-    width = window_width(rows)
-    tables = [_signed_odd_powers(split(base, modulus), width, modulus) for base in bases]
-    return [_evaluate(_digits_by_position(row, tables, width), modulus) for row in rows]
+    powers = SimultaneousPowers(n, bases, exponents)
+    return [powers.output(c) for c in range(len(exponents))]
 
 
-def window_width(rows: Sequence[Sequence[mpz]]) -> int:
-    """The digit width w with the least estimated work.
+class SimultaneousPowers:
+    """The shared part of `simultaneous_powers`, made once: the recoding and its table. Outputs can then be computed one by one."""
 
-    A number whose (width-2) non-adjacent form has k digits has about 3k/(w + 1) digits of width w, and a base's table holds 2^(w−2) odd
-    powers. k is exact and cheap: it is the number of bits in which x and 3x differ.
-    """
-    bases = max((len(row) for row in rows), default=0)
-    narrow_digits = sum(gmpy2.popcount(abs(x) ^ (3 * abs(x))) for x in chain.from_iterable(rows))
-    return min(
-        range(2, LARGEST_WIDTH + 1),
-        key=lambda width: 3 * narrow_digits / (width + 1) + _TABLE_COST * bases * 2 ** (width - 2),
-    )
+    def __init__(self, n: int, bases: Sequence[int], exponents: Sequence[Sequence[int]]) -> None:
+        """As for `simultaneous_powers`. Raises ZeroDivisionError for a base that is no unit."""
+        self._n = mpz(n)
+        self._recoding = recode([ExponentRow.of(row) for row in exponents])
+        self._table = self._recoding.table(split_all(bases, self._n), self._n)
 
-
-def non_adjacent_digits(x: mpz, width: int) -> Iterator[tuple[int, int]]:
-    """The width-w non-adjacent form of x ≥ 0: pairs (position, odd digit), |digit| < 2^(w−1), Σ digit·2^position = x."""
-    full, half, mask = 1 << width, 1 << (width - 1), (1 << width) - 1
-    position = 0
-    while x:
-        zeros = x.bit_scan1()
-        position += zeros
-        x >>= zeros
-        digit = int(x & mask)
-        if digit > half:
-            digit -= full
-        x -= digit
-        yield position, digit
+    def output(self, c: int) -> int:
+        """The product for row c of the exponents, in [0, n²)."""
+        return _horner(self._recoding.look_ups(c), self._table, self._n)
 
 
-def _signed_odd_powers(base: SplitUnit, width: int, n: mpz) -> list[tuple[mpz, mpz]]:
-    """(low, tail) of base^k at index k and of base^−k at index −k, for odd k < 2^(w−1); the other places are never read."""
-    size = 1 << width
-    table = [(mpz(1), mpz(0))] * size
-    square, power = base.times(base, n), base
-    for k in range(1, size // 2, 2):
-        inverse = power.reciprocal(n)
-        table[k], table[-k] = (power.low, power.tail), (inverse.low, inverse.tail)
-        power = power.times(square, n)
-    return table
+def recode(rows: Sequence[ExponentRow]) -> Windows | Clumps:
+    """The recoding with the least estimated work for these exponents."""
+    if not rows or not rows[0].numbers:
+        return Windows(rows, 2)
+    (by_windows, width), (by_clumps, size) = best_width(rows), best_clump(rows)
+    return Windows(rows, width) if by_windows <= by_clumps else Clumps(rows, size)
 
 
-def _digits_by_position(exponents: Sequence[mpz], tables: Sequence[list[tuple[mpz, mpz]]], width: int) -> dict[int, list[tuple[mpz, mpz]]]:
-    """For every bit position, the table entries that are multiplied in there."""
-    entries: defaultdict[int, list[tuple[mpz, mpz]]] = defaultdict(list)
-    for exponent, table in zip(exponents, tables, strict=True):
-        sign = 1 if exponent > 0 else -1
-        for position, digit in non_adjacent_digits(abs(exponent), width):
-            entries[position].append(table[sign * digit])
-    return entries
-
-
-def _evaluate(entries: dict[int, list[tuple[mpz, mpz]]], n: mpz) -> int:
-    """Horner's rule over the positions. The accumulator is (low + high·n)·(1 + tail·n)."""
+def _horner(look_ups: LookUps, table: Table, n: mpz) -> int:
+    """Horner's rule over the positions. The accumulator is (low + high·n)·(1 + tail·n); only the tail waits for its reduction."""
     low, high, tail = mpz(1), mpz(0), mpz(0)
-    positions = sorted(entries, reverse=True)
-    for position, following in zip(positions, [*positions[1:], 0], strict=False):
-        here = entries[position]
-        tail += sum(entry[1] for entry in here)
-        lows = [entry[0] for entry in here]
-        for first, second in zip(lows[::2], lows[1::2], strict=False):
+    lows, tails = table.lows, table.tails
+    before = look_ups[0][0] if look_ups else 0
+    for position, places in [*look_ups, (0, [])]:
+        for _ in range(before - position):
+            carry, square = divmod(low * low, n)
+            high = (2 * low * high + carry) % n
+            low = square
+        tail = (tail << (before - position)) + sum([tails[place] for place in places])
+        before = position
+        factors = [lows[place] for place in places]
+        if len(factors) % 2:
+            factor = factors.pop()
+            carry, product = divmod(low * factor, n)
+            high = (high * factor + carry) % n
+            low = product
+        pairs = iter(factors)
+        for first, second in zip(pairs, pairs, strict=True):
             pair_high, pair_low = divmod(first * second, n)
             carry, product = divmod(low * pair_low, n)
             high = (high * pair_low + low * pair_high + carry) % n
             low = product
-        if len(lows) % 2:
-            carry, product = divmod(low * lows[-1], n)
-            high = (high * lows[-1] + carry) % n
-            low = product
-        for _ in range(position - following):
-            carry, square = divmod(low * low, n)
-            high = (2 * low * high + carry) % n
-            low = square
-        tail = (tail << (position - following)) % n
-    return int((low + high * n) * (1 + tail * n) % (n * n))
+    return int((low + high * n) * (1 + tail % n * n) % (n * n))

@@ -57,15 +57,16 @@ def slot_layout(key_bits: int, *, bound: int) -> SlotLayout:
 
 
 def pack(values: Iterable[int], layout: SlotLayout) -> list[int]:
-    """Signed plaintexts holding the values in order, the last one partly filled. Raises SlotOverflow for a value beyond the bound."""
+    """⌈k/slots⌉ signed plaintexts holding k values in order, the last partly filled. Raises SlotOverflow for a value beyond the bound."""
     return [_pack_slots(group, layout) for group in _groups(values, layout.slots)]
 
 
 def pack_columns(matrix: Iterable[Sequence[int]], layout: SlotLayout) -> list[list[int]]:
     """The multipliers P[c][j] = Σ_r matrix[c·slots + r][j]·2^(s·r) of a matrix with one row per output.
 
-    Column j then multiplies every output of weight j at once. The matrix times any weights the bound was made for stays within it, so
-    its entries do too. Raises SlotOverflow for an entry beyond the bound; ValueError when rows differ in length.
+    matrix: m rows of d integers; returns ⌈m/slots⌉ rows of d. Column j then multiplies every output of weight j at once. The matrix times
+    any weights the bound was made for stays within it, so its entries do too. Raises SlotOverflow for an entry beyond the bound;
+    ValueError when rows differ in length.
     """
     return [[_pack_slots(column, layout) for column in zip(*rows, strict=True)] for rows in _groups(matrix, layout.slots)]
 

@@ -9,7 +9,7 @@ from hessian.paillier.keys import PublicKey
 
 
 def ciphertexts_to_bytes(public_key: PublicKey, ciphertexts: Sequence[int]) -> list[bytes]:
-    """Each ciphertext in exactly `public_key.ciphertext_bytes` bytes. Raises CiphertextRefused for what could not be read back."""
+    """k ciphertexts, each in exactly `public_key.ciphertext_bytes` bytes. Raises CiphertextRefused for what could not be read back."""
     check_ciphertexts(public_key, ciphertexts)
     return [ciphertext.to_bytes(public_key.ciphertext_bytes, "big") for ciphertext in ciphertexts]
 
