@@ -12,13 +12,9 @@ from hypothesis import strategies as st
 
 from hessian.errors import Malformed, Refused
 from hessian.learning.affine import (
-    LARGEST_STEP,
-    STEP_BITS,
     BoundsRefused,
     FixedPointBounds,
-    LossRefused,
     bounds_for,
-    check_loss,
     check_statistics,
     descend,
     descend_float64,
@@ -28,6 +24,7 @@ from hessian.learning.affine import (
 )
 from hessian.learning.columns import Category, Label, Level, Numeric
 from hessian.learning.features import FeatureSpecification, IntMatrix
+from hessian.learning.objective import LARGEST_STEP, STEP_BITS
 from hessian.learning.plain import BILLION
 from hessian.learning.statistics import StatisticsRefused, SufficientStatistics, accumulate
 from hessian.paillier.packing import pack, slot_layout, unpack
@@ -136,14 +133,14 @@ def test_gradient_map__more_rows_than_the_cohort_declared__is_refused() -> None:
 
 
 def test_check_statistics__honest_rows__pass() -> None:
-    check_statistics(some_statistics(), SPECIFICATION, BOUNDS)
+    check_statistics(some_statistics(), SPECIFICATION)
 
 
 @given(edge_rows)
 @settings(deadline=None)
 def test_check_statistics__rows_at_the_clips__pass(members: list[list[Row]]) -> None:
     for rows in members:
-        check_statistics(statistics_of(rows), SPECIFICATION, BOUNDS)
+        check_statistics(statistics_of(rows), SPECIFICATION)
 
 
 def edited(i: int, j: int, value: int, *, mirror: bool = True) -> SufficientStatistics:
@@ -171,7 +168,7 @@ def edited(i: int, j: int, value: int, *, mirror: bool = True) -> SufficientStat
 )
 def test_check_statistics__impossible_for_the_specification__is_refused(statistics: SufficientStatistics, reason: str) -> None:
     with pytest.raises(StatisticsRefused, match=reason):
-        check_statistics(statistics, SPECIFICATION, BOUNDS)
+        check_statistics(statistics, SPECIFICATION)
 
 
 def test_check_statistics__every_pair_plausible_but_not_positive__is_refused() -> None:
@@ -182,13 +179,7 @@ def test_check_statistics__every_pair_plausible_but_not_positive__is_refused() -
     gram = ((40, 0, 0, 0), (0, 40, -30, -30), (0, -30, 40, -30), (0, -30, -30, 40))
 
     with pytest.raises(StatisticsRefused, match="negative eigenvalue"):
-        check_statistics(SufficientStatistics(n, gram, (0, 0, 0, 0)), wide, bounds_for(wide))
-
-
-def test_check_statistics__bounds_narrower_than_the_specification__is_refused() -> None:
-    narrow = replace(BOUNDS, largest_row_sum=BOUNDS.largest_row_sum - 1)
-    with pytest.raises(StatisticsRefused, match="narrower"):
-        check_statistics(some_statistics(), SPECIFICATION, narrow)
+        check_statistics(SufficientStatistics(n, gram, (0, 0, 0, 0)), wide)
 
 
 @given(
@@ -239,12 +230,6 @@ def test_initial_weights__validation_rows__are_zero_but_the_base_rate() -> None:
 def test_initial_weights__impossible_counts__are_refused(positives: int, rows: int, dimension: int) -> None:
     with pytest.raises(Refused):
         initial_weights(positives, rows, dimension, BOUNDS)
-
-
-@pytest.mark.parametrize(("loss", "local_steps"), [("logistic-taylor1", 1), ("hinge", 1), ("", 1), ("squared", 0), ("squared", 2)])
-def test_check_loss__not_the_quadratic_single_step__is_refused(loss: str, local_steps: int) -> None:
-    with pytest.raises(LossRefused):
-        check_loss(loss, local_steps)
 
 
 @pytest.mark.parametrize("change", [{"weight_bits": 0}, {"matrix_bits": 49}, {"largest_weight": 0}, {"largest_row_sum": 2**31}])

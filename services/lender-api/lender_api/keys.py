@@ -15,14 +15,14 @@ from sqlalchemy import func, select
 
 from hessian.artifacts import codec
 from hessian.errors import KeyLost
-from hessian.identifiers import Address, Digest
+from hessian.identifiers import Address, Digest, RoundId
 from hessian.outbox.courier import SignerUnknown
 from hessian.paillier.decryption import PrivateKey
 from hessian.postgres.session import Session
 from hessian.postgres.vault import Vault, open_vault
 from lender_api.tables import Model, ModelKey, ValidationSet, VaultHeader, Wallet, Weights
 
-_PAILLIER, _WALLET, _WEIGHTS, _ROWS = "paillier key", "wallet key", "weights", "validation rows"
+_PAILLIER, _WALLET, _WEIGHTS, _GRADIENT, _ROWS = "paillier key", "wallet key", "weights", "gradient", "validation rows"
 
 
 class Keys:
@@ -62,6 +62,15 @@ class Keys:
         """Integers at the model's weight scale. Raises KeyLost."""
         plain = codec.decode(self._vault.open(_WEIGHTS, f"{row.model}:{row.digest.hex()}", row.sealed_weights))
         return [weight for weight in plain if isinstance(weight, int)] if isinstance(plain, list) else []
+
+    def seal_gradient(self, round_id: RoundId, gradient: Sequence[int]) -> bytes:
+        """`gradient`: integers at the model's gradient scale; wider than 64 bits, hence as text."""
+        return self._vault.seal(_GRADIENT, str(round_id), codec.encode([str(entry) for entry in gradient]))
+
+    def open_gradient(self, round_id: RoundId, sealed: bytes) -> list[int]:
+        """Raises KeyLost."""
+        plain = codec.decode(self._vault.open(_GRADIENT, str(round_id), sealed))
+        return [int(entry) for entry in plain if isinstance(entry, str)] if isinstance(plain, list) else []
 
     def seal_rows(self, validation_set: uuid.UUID, csv: bytes) -> bytes:
         """The CSV of a validation set."""

@@ -15,9 +15,9 @@ from hessian.artifacts.gradient import MaskedGradient
 from hessian.artifacts.manifest import ModelManifest
 from hessian.artifacts.weights import EncryptedWeights
 from hessian.cohorts.masks import expand_mask
-from hessian.learning.affine import check_statistics, gradient_map
+from hessian.learning.local_steps import member_map
 from hessian.learning.statistics import SufficientStatistics
-from hessian.paillier.ciphertext import affine_map
+from hessian.paillier.ciphertext import Spread, affine_map, in_turn, randomiser
 from hessian.paillier.fixed_point import centre
 from hessian.paillier.packing import pack, pack_columns
 
@@ -39,19 +39,30 @@ class Membership:
 
 
 def gradient_step(
-    manifest: ModelManifest, weights: EncryptedWeights, statistics: SufficientStatistics, membership: Membership
+    manifest: ModelManifest,
+    weights: EncryptedWeights,
+    statistics: SufficientStatistics,
+    membership: Membership,
+    *,
+    randomisers: Sequence[int] | None = None,
+    spread: Spread = in_turn,
 ) -> MaskedGradient:
     """The member's share of the cohort's mean gradient, masked and re-randomised: no two runs give the same ciphertexts.
+
+    `randomisers` were made ahead of time for these ciphertexts and serve nothing else; `spread` works through the ciphertexts, one after
+    the other unless it is told otherwise.
 
     Raises ArtifactRefused for weights that are not this manifest's, StatisticsRefused for statistics outside its bounds, SlotOverflow when
     a bound does not hold all the same.
     """
     encrypted = weights.check_against(manifest)
-    check_statistics(statistics, manifest.specification, manifest.bounds)
-    gradient = gradient_map(statistics, membership.total_rows, manifest.specification.feature_bits, manifest.bounds)
-    multipliers = pack_columns(gradient.matrix, manifest.layout)
-    offsets = _masked(pack([-offset for offset in gradient.offset], manifest.layout), membership, manifest.public_key.n)
-    ciphertexts = affine_map(manifest.public_key, encrypted, multipliers, offsets)
+    manifest.check_statistics(statistics)
+    own = member_map(
+        statistics, membership.total_rows, manifest.specification.feature_bits, manifest.bounds, manifest.objective, manifest.step
+    )
+    multipliers = pack_columns(own.matrix, manifest.layout)
+    offsets = _masked(pack([-offset for offset in own.offset], manifest.layout), membership, manifest.public_key.n)
+    ciphertexts = affine_map(manifest.public_key, encrypted, multipliers, offsets, randomisers, spread=spread)
     return MaskedGradient.seal(manifest, membership.context, membership.index, ciphertexts)
 
 
@@ -60,8 +71,23 @@ def _masked(plaintexts: Sequence[int], membership: Membership, modulus: int) -> 
     return [centre((plaintext + mask) % modulus, modulus) for plaintext, mask in zip(plaintexts, masks, strict=True)]
 
 
-def run(wanted: dict[str, Any]) -> bytes:
-    """The job: its header decoded. Returns the artifact's bytes."""
+@dataclass(frozen=True, repr=False)
+class Prepared:
+    """Randomisers for one step under one key, made while nobody waited. They live and die with the process that serves that step."""
+
+    modulus: int
+    randomisers: tuple[int, ...]
+
+
+def prepare(wanted: dict[str, Any]) -> Prepared:
+    """Make ready what a step of this manifest's model needs and what depends on nothing else."""
+    manifest = _manifest(wanted)
+    key = manifest.public_key
+    return Prepared(key.n, tuple(randomiser(key) for _ in range(manifest.gradient_ciphertexts)))
+
+
+def run(wanted: dict[str, Any], prepared: Prepared | None = None, spread: Spread = in_turn) -> bytes:
+    """The job: its header decoded. Returns the artifact's bytes. What was prepared for another model is left alone."""
     ticket = wanted["ticket"]
     membership = Membership(
         index=ticket["member_index"],
@@ -70,6 +96,13 @@ def run(wanted: dict[str, Any]) -> bytes:
         pair_masks=tuple((mask["sign"], bytes.fromhex(mask["secret"])) for mask in ticket["pair_masks"]),
         self_mask=bytes.fromhex(ticket["self_mask"]),
     )
-    manifest = ModelManifest.from_bytes(base64.b64decode(wanted["manifest"]), minimum_bits=wanted["minimum_key_bits"])
+    manifest = _manifest(wanted)
     weights = EncryptedWeights.from_bytes(base64.b64decode(wanted["weights"]))
-    return gradient_step(manifest, weights, SufficientStatistics.from_plain(ticket["statistics"]), membership).to_bytes()
+    statistics = SufficientStatistics.from_plain(ticket["statistics"])
+    fits = prepared is not None and prepared.modulus == manifest.public_key.n and len(prepared.randomisers) == manifest.gradient_ciphertexts
+    randomisers = prepared.randomisers if prepared is not None and fits else None
+    return gradient_step(manifest, weights, statistics, membership, randomisers=randomisers, spread=spread).to_bytes()
+
+
+def _manifest(wanted: dict[str, Any]) -> ModelManifest:
+    return ModelManifest.from_bytes(base64.b64decode(wanted["manifest"]), minimum_bits=wanted["minimum_key_bits"])

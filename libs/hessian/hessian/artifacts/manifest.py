@@ -1,6 +1,6 @@
 """The model manifest: everything public about a model, anchored on chain when it is created (PROTOCOL §8).
 
-It is immutable, and every node works from it alone: the feature specification, the loss, the fixed point and its bounds, the lender's
+It is immutable, and every node works from it alone: the feature specification, the objective, the fixed point and its bounds, the lender's
 Paillier key with its certificate, the terms in short. A manifest that contradicts itself (bounds that do not cover the specification or do
 not fit the key, artifacts that could not be published) is refused when it is made, and again wherever it is read.
 """
@@ -13,15 +13,21 @@ from functools import cached_property
 from hessian.artifacts.codec import LARGEST_ARTIFACT, ArtifactRefused, decode_artifact, encode_artifact, refusals
 from hessian.artifacts.terms import ChainTerms, TermsSummary
 from hessian.identifiers import Digest, digest_of
-from hessian.learning.affine import LARGEST_STEP, FixedPointBounds, check_loss
+from hessian.learning.affine import FixedPointBounds, check_statistics
+from hessian.learning.decisions import MOST_DECISIONS, Decision, decisions_from_plain, decisions_to_plain
 from hessian.learning.features import FeatureSpecification
 from hessian.learning.metrics import METRICS
+from hessian.learning.objective import LARGEST_STEP, SQUARED, Objective
+from hessian.learning.plain import Fields, Plain
+from hessian.learning.statistics import SufficientStatistics
 from hessian.paillier.certificate import ROOTS, KeyCertificate, verify_certificate
 from hessian.paillier.keys import MAXIMUM_BITS, MINIMUM_BITS, PublicKey
 from hessian.paillier.packing import SlotLayout, slot_layout
+from hessian.privacy.noise import check_noised
+from hessian.privacy.requirement import PrivacyRequirement
 
-KIND, VERSION = "hessian/model-manifest", 1
-PRIVACY = ("none",)  # the only requirement so far: members need not add differential privacy
+KIND, VERSION = "hessian/model-manifest", 2
+NO_PRIVACY, DIFFERENTIAL_PRIVACY = "none", "differential-privacy"
 LONGEST_NAME, LONGEST_DESCRIPTION = 200, 4_000
 _BESIDE_CIPHERTEXTS = 1 << 10
 _CIPHERTEXT_HEAD = 3
@@ -42,22 +48,21 @@ class ModelManifest:
     public_key: PublicKey
     certificate: KeyCertificate
     terms: TermsSummary
-    loss: str = "squared"
-    local_steps: int = 1
+    objective: Objective = SQUARED
     metric: str = "squared-error"
-    privacy: str = "none"
+    privacy: PrivacyRequirement | None = None
+    preparation: tuple[Decision, ...] = ()
 
     def __post_init__(self) -> None:
         with refusals():
-            check_loss(self.loss, self.local_steps)
             if self.metric not in METRICS:
                 raise ArtifactRefused(f"the metric must be one of {', '.join(METRICS)}")
-            if self.privacy not in PRIVACY:
-                raise ArtifactRefused(f"the privacy requirement must be one of {', '.join(PRIVACY)}")
             if not 1 <= self.step <= LARGEST_STEP:
                 raise ArtifactRefused(f"the step must lie between 1 and {LARGEST_STEP}")
-            if not self.bounds.covers(self.specification):
+            if self.privacy is None and not self.bounds.covers(self.specification, self.objective, self.step):
                 raise ArtifactRefused("the bounds are narrower than the specification allows rows to be")
+            if self.privacy is not None and not self.privacy.covered_by(self.bounds, self.specification, self.objective, self.step):
+                raise ArtifactRefused("the bounds are narrower than the clip norm allows noised statistics to be")
             self.layout.ciphertexts(self.dimension)  # raises where not even one slot fits the key
             if self.dimension * (self.public_key.ciphertext_bytes + _CIPHERTEXT_HEAD) + _BESIDE_CIPHERTEXTS > LARGEST_ARTIFACT:
                 raise ArtifactRefused(f"{self.dimension} ciphertexts under this key do not fit one artifact of {LARGEST_ARTIFACT} bytes")
@@ -91,6 +96,13 @@ class ModelManifest:
         """The key is sound: gcd(n, φ(n)) = 1. Raises CertificateRefused."""
         verify_certificate(self.public_key, self.certificate)
 
+    def check_statistics(self, statistics: SufficientStatistics) -> None:
+        """Could a member of this model have these, noise included where it is required? Its bounds then hold. Raises StatisticsRefused."""
+        if self.privacy is None:
+            check_statistics(statistics, self.specification)
+        else:
+            check_noised(statistics, self.privacy, self.specification)
+
     def check_against(self, terms: ChainTerms) -> None:
         """The manifest repeats exactly the contract's terms. Raises ArtifactRefused."""
         if self.terms != TermsSummary.of(terms):
@@ -105,15 +117,15 @@ class ModelManifest:
                 "name": self.name,
                 "description": self.description,
                 "specification": self.specification.to_plain(),
-                "loss": self.loss,
-                "local_steps": self.local_steps,
+                "objective": self.objective.to_plain(),
                 "step": self.step,
                 "bounds": self.bounds.to_plain(),
                 "modulus": self.public_key.modulus_bytes,
                 "certificate": self.certificate.to_byte_strings(),
                 "terms": self.terms.to_plain(),
                 "metric": self.metric,
-                "privacy": self.privacy,
+                "privacy": _privacy_to_plain(self.privacy),
+                "preparation": decisions_to_plain(self.preparation),
             },
         )
 
@@ -135,10 +147,24 @@ class ModelManifest:
                 public_key=public_key,
                 certificate=KeyCertificate.from_byte_strings(fields.octet_strings("certificate", ROOTS)),
                 terms=TermsSummary.from_plain(fields.record("terms")),
-                loss=fields.text("loss"),
-                local_steps=fields.integer("local_steps", 1, 2**31 - 1),
+                objective=Objective.from_plain(fields.record("objective")),
                 metric=fields.text("metric"),
-                privacy=fields.text("privacy"),
+                privacy=_privacy_from_plain(fields.record("privacy")),
+                preparation=decisions_from_plain(fields.records("preparation", MOST_DECISIONS)),
             )
             fields.done()
             return manifest
+
+
+def _privacy_to_plain(privacy: PrivacyRequirement | None) -> dict[str, Plain]:
+    return {"kind": NO_PRIVACY} if privacy is None else {"kind": DIFFERENTIAL_PRIVACY, **privacy.to_plain()}
+
+
+def _privacy_from_plain(fields: Fields) -> PrivacyRequirement | None:
+    kind = fields.text("kind")
+    if kind == DIFFERENTIAL_PRIVACY:
+        return PrivacyRequirement.from_plain(fields)
+    if kind != NO_PRIVACY:
+        raise ArtifactRefused(f"the privacy requirement must be one of {NO_PRIVACY}, {DIFFERENTIAL_PRIVACY}")
+    fields.done()
+    return None

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hessian.artifacts.codec import ArtifactRefused, decode_artifact, encode_artifact, refusals
 from hessian.artifacts.gradient import CONTEXT_BYTES
 from hessian.identifiers import DIGEST_BYTES, Digest, ErrorUnits
-from hessian.learning.affine import LARGEST_STEP
+from hessian.learning.objective import LARGEST_STEP
 from hessian.learning.plain import Plain
 from hessian.paillier.keys import PublicKey
 from hessian.paillier.wire import ciphertexts_to_bytes

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from hessian.errors import Refused
 from hessian.identifiers import ErrorUnits
 from hessian.learning.features import IntMatrix
+from hessian.learning.objective import SQUARED, Objective
 from hessian.learning.plain import BILLION
 
 METRICS = ("squared-error",)
@@ -27,15 +28,21 @@ def scores(weights: Sequence[int], features: IntMatrix) -> list[int]:
     return list(map(int, features.astype(wide) @ np.array(weights, dtype=wide)))
 
 
-def validation_error(weights: Sequence[int], features: IntMatrix, labels: IntMatrix, *, score_bits: int) -> ErrorUnits:
-    """⌈10⁹ · mean((clamp(w·φ(x), 0, 1) − y)²)⌉ in integers (PROTOCOL §6); `score_bits`: weight plus feature bits. Raises MetricRefused."""
+def validation_error(
+    weights: Sequence[int], features: IntMatrix, labels: IntMatrix, *, score_bits: int, objective: Objective = SQUARED
+) -> ErrorUnits:
+    """⌈10⁹ · mean((clamp(ŷ, 0, 1) − y)²)⌉ in integers (PROTOCOL §6), ŷ the objective's prediction; `score_bits`: weight plus feature bits.
+
+    Raises MetricRefused.
+    """
     if len(labels) == 0 or len(labels) != len(features):
         raise MetricRefused("the validation error needs rows, each with a label")
     one = 1 << score_bits
+    predictions = (objective.prediction_quarters(score, one) for score in scores(weights, features))
     total = sum(
-        (max(0, min(one, score)) - label * one) ** 2 for score, label in zip(scores(weights, features), labels.tolist(), strict=True)
+        (max(0, min(4 * one, quarters)) - label * 4 * one) ** 2 for quarters, label in zip(predictions, labels.tolist(), strict=True)
     )
-    return ErrorUnits(-(-BILLION * total // (len(labels) << (2 * score_bits))))
+    return ErrorUnits(-(-BILLION * total // (len(labels) * (4 * one) ** 2)))
 
 
 def auc(values: Sequence[float] | NDArray[np.float64], labels: IntMatrix) -> float:

@@ -13,6 +13,7 @@ from hessian.chain.records import CohortRecord, RoundRecord, RoundState
 from hessian.chain.repository import RoundUnknown
 from hessian.errors import ChainUnavailable, KeyLost
 from hessian.identifiers import CohortId, Digest, RoundId
+from hessian.learning.descent import Answered
 from hessian.outbox.tables import TransactionState
 from hessian.postgres.session import Session
 from hessian.service.fields import Page, next_cursor
@@ -66,6 +67,20 @@ async def spoiled_evaluations(session: Session, cohort_id: CohortId) -> int:
     """How many sums of this cohort were opened and moved nothing: undecodable, or the step was implausible."""
     spoiled = select(func.count()).where(Round.cohort_id == cohort_id, Round.report_digest.is_not(None), Round.reason.is_not(None))
     return (await session.execute(spoiled)).scalar_one()
+
+
+async def answered_gradients(session: Session, world: World, model: Model, cohort_id: CohortId) -> list[Answered]:
+    """What this cohort's sums told so far, oldest first; a round that moved nothing tells nothing. Raises KeyLost."""
+    kept = select(Round.round_id, Round.weights_digest, Round.sealed_gradient).where(
+        Round.model == model.id, Round.cohort_id == cohort_id, Round.sealed_gradient.is_not(None)
+    )
+    return [
+        (
+            world.keys.open_weights(await weights_of(session, model, digest)),
+            world.keys.open_gradient(RoundId(round_id), sealed or b""),
+        )
+        for round_id, digest, sealed in await session.execute(kept.order_by(Round.round_id))
+    ]
 
 
 async def page(session: Session, world: World, model: Model, *, after: int, limit: int) -> Page[RoundRead]:

@@ -18,13 +18,14 @@ from hessian.artifacts.weights import EncryptedWeights
 from hessian.chain.records import RoundState
 from hessian.identifiers import Digest, ErrorUnits, RoundId, digest_of
 from hessian.learning.columns import Columns
+from hessian.learning.descent import Answered
 from hessian.paillier.ciphertext import add
 from hessian.paillier.decryption import PrivateKey
 from hessian.postgres.session import Session
 from lender_api.models.preparation import put_pinned
 from lender_api.rounds import submissions
 from lender_api.rounds.evaluation import Step, evaluate
-from lender_api.rounds.history import weights_of
+from lender_api.rounds.history import answered_gradients, weights_of
 from lender_api.rounds.schemas import Outcome, done, foreign, pending, superseded
 from lender_api.rounds.service import REPORT, NotYetFinal, Seen, context_of, manifest_of, own_rows, see
 from lender_api.sending import send
@@ -47,6 +48,7 @@ class _Base:
     version: int
     digest: Digest
     step: Step
+    answered: list[Answered]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -97,6 +99,7 @@ async def _base(session: Session, world: World, seen: Seen, model: Model) -> _Ba
         version=weights.version,
         digest=weights.digest,
         step=Step(tuple(world.keys.open_weights(weights)), ErrorUnits(weights.error)),
+        answered=await answered_gradients(session, world, model, seen.round.cohort_id),
     )
 
 
@@ -106,14 +109,15 @@ def _evaluate(base: _Base, seen: Seen, context: bytes, contents: list[bytes]) ->
     vectors = [submissions.check(manifest, context, index, content) for index, content in enumerate(contents)]
     aggregate = add(manifest.public_key, vectors)
     seeds = [submission.seed for submission in seen.round.submissions]
-    step = evaluate(manifest, base.private_key, aggregate, seeds, context, manifest.specification.matrix(base.columns), base.step)
+    rows = manifest.specification.matrix(base.columns)
+    step = evaluate(manifest, base.private_key, aggregate, seeds, context, rows, base.step, base.answered)
     weights = None
     if step.reason is None:
         weights = EncryptedWeights.seal(manifest, base.version + 1, base.digest, base.private_key.encrypt(step.weights)).to_bytes()
     report = RoundReport(
         context=context,
         new_error=step.error,
-        step=0 if weights is None else manifest.step,
+        step=step.size,
         aggregate=aggregate_digest(manifest.public_key, aggregate),
         weights=base.digest if weights is None else digest_of(weights),
     )
@@ -130,6 +134,8 @@ async def _store(world: World, seen: Seen, base: _Base, evaluated: _Evaluated) -
         row.error_after, row.reason = evaluated.step.error, evaluated.step.reason
         row.report, row.report_digest = evaluated.report, digest_of(evaluated.report)
         row.new_weights_digest = base.digest if evaluated.weights is None else digest_of(evaluated.weights)
+        if evaluated.weights is not None and base.manifest.objective.method == "conjugate-gradients":
+            row.sealed_gradient = world.keys.seal_gradient(seen.round_id, evaluated.step.opened)
         if evaluated.weights is not None:
             session.add(
                 Weights(
