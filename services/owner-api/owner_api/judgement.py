@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import uuid
-
+from hessian.artifacts.manifest import ModelManifest
 from hessian.chain.records import CohortRecord, Terms
 from hessian.cohorts.masks import unusable_keys
 from hessian.cohorts.policy import CohortFacts, LineageRelease, ModelFacts, judge_cohort, judge_lineage, judge_model
 from hessian.identifiers import Address
 from hessian.postgres.session import Session
 from owner_api.datasets import lineage as lineages
+from owner_api.releases import budget_objections
 from owner_api.settings import OwnerApiSettings
+from owner_api.tables import Dataset
 
 ANY_COHORT = 0
 """Stands for a cohort that is not chosen yet: every earlier release is one of another cohort."""
@@ -41,11 +42,13 @@ def cohort_objections(
     return objections + [f"the masking key of member {cohort.members[index].account} cannot be used" for index in unusable]
 
 
-async def lineage_objections(session: Session, settings: OwnerApiSettings, lineage: uuid.UUID, cohort_id: int) -> list[str]:
-    """Against opening rows of this lineage to this cohort. No model requires differential privacy yet."""
+async def lineage_objections(
+    session: Session, settings: OwnerApiSettings, dataset: Dataset, manifest: ModelManifest, cohort_id: int
+) -> list[str]:
+    """Against opening rows of this dataset's lineage to this cohort: one cohort in all, or noise in each and together within the cap."""
     earlier = [
-        LineageRelease(release.chain_id, release.contract, release.cohort_id, requires_privacy=False)
-        for release in await lineages.released_cohorts(session, lineage)
+        LineageRelease(release.chain_id, release.contract, release.cohort_id, requires_privacy=release.noised_id is not None)
+        for release in await lineages.released_cohorts(session, dataset.lineage)
     ]
-    candidate = LineageRelease(settings.chain_id, settings.contract, cohort_id, requires_privacy=False)
-    return judge_lineage(earlier, candidate)
+    candidate = LineageRelease(settings.chain_id, settings.contract, cohort_id, requires_privacy=manifest.privacy is not None)
+    return judge_lineage(earlier, candidate) + await budget_objections(session, settings, dataset, manifest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from pydantic import Field, HttpUrl
 
 from hessian.cohorts.policy import OwnerPolicy
 from hessian.identifiers import Address
+from hessian.privacy.requirement import UNIT
 from hessian.settings import (
     ChainSettings,
     DatabaseSettings,
@@ -41,6 +43,24 @@ class PolicySettings(Section):
     policy_allowed_members: tuple[str, ...] = Field(
         default=(), description="accounts this node shares a cohort with, as a JSON list; empty: anybody", examples=['["0xAbC…"]']
     )
+
+    policy_epsilon_cap: Decimal = Field(
+        default=Decimal(8), gt=0, le=1000, description="what all releases of rows that share one may give away together, by composition"
+    )
+    policy_delta: Decimal = Field(default=Decimal("0.000001"), gt=0, le=Decimal("0.001"), description="the delta that cap is reckoned at")
+    policy_honest_members: int = Field(
+        default=3, ge=1, description="members of a cohort, this one among them, that keep their noise secret: what epsilon_cohort assumes"
+    )
+
+    @property
+    def epsilon_cap(self) -> int:
+        """At 10^-15."""
+        return int(self.policy_epsilon_cap * UNIT)
+
+    @property
+    def delta(self) -> int:
+        """At 10^-15."""
+        return max(1, int(self.policy_delta * UNIT))
 
     @property
     def owner_policy(self) -> OwnerPolicy:

@@ -91,7 +91,7 @@ class Dataset(Base):
     positive_value: Mapped[str] = mapped_column(Text)
     column_names: Mapped[list[str]] = mapped_column(JSONB)
     rows: Mapped[int] = mapped_column(BigInteger)
-    size: Mapped[int] = mapped_column(BigInteger)  # bytes of the CSV
+    size: Mapped[int] = mapped_column(BigInteger)  # bytes of the file
     digest: Mapped[Digest] = mapped_column(DigestColumn)
     lineage: Mapped[uuid.UUID] = mapped_column(index=True)
     created_at: Mapped[CreatedAt]
@@ -120,6 +120,21 @@ class Release(Base):
     model_id: Mapped[int] = mapped_column(BigInteger)
     cohort_id: Mapped[int] = mapped_column(BigInteger)
     round_id: Mapped[int] = mapped_column(BigInteger)
+    noised_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("noised_statistics.id"))  # absent: the sum holds exact statistics
+    created_at: Mapped[CreatedAt]
+
+
+class NoisedStatistics(Base):
+    """The one draw of noise on a dataset's statistics by one mechanism (PROTOCOL §5). Stored before anything leaves, and never replaced."""
+
+    __tablename__ = "noised_statistics"
+    __table_args__ = (UniqueConstraint("dataset_id", "mechanism"),)
+
+    id: Mapped[Id]
+    dataset_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("datasets.id"))
+    mechanism: Mapped[Digest] = mapped_column(DigestColumn)  # specification, clip norm and strength
+    rho: Mapped[int] = mapped_column(BigInteger)  # at 10^-15
+    sealed_statistics: Mapped[bytes | None] = mapped_column(LargeBinary)  # erased with the dataset; what was given away stays counted
     created_at: Mapped[CreatedAt]
 
 
@@ -176,6 +191,11 @@ class Enrollment(Base):
     masking_key: Mapped[bytes | None] = mapped_column(LargeBinary(32))
     sealed_masking_secret: Mapped[bytes | None] = mapped_column(LargeBinary)
     sealed_statistics: Mapped[bytes | None] = mapped_column(LargeBinary)
+    noised_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("noised_statistics.id"))  # absent: the statistics are exact
+    delta: Mapped[int | None] = mapped_column(BigInteger)  # this and the next two at 10^-15; absent without differential privacy
+    epsilon_local: Mapped[int | None] = mapped_column(BigInteger)
+    epsilon_cohort: Mapped[int | None] = mapped_column(BigInteger)  # of these rows' first cohort, until there is a second
+    honest_members: Mapped[int | None] = mapped_column(Integer)  # what epsilon_cohort assumes
     tries: Mapped[int] = mapped_column(Integer, default=0)
     next_try_at: Mapped[CreatedAt]
     created_at: Mapped[CreatedAt]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -49,6 +50,8 @@ class World:
     trainer: ServiceClient
     manifests: dict[Digest, ModelManifest] = field(default_factory=dict)
     """Verified manifests by digest: reading one and checking its key takes a while, and it never changes."""
+    measured_percent: dict[uuid.UUID, int] = field(default_factory=dict)
+    """Per enrolment that is being measured: how much of its file the trainer has read."""
     to_enroll: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when an enrolment may be able to move."""
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from hessian.chain.records import Terms
 from hessian.learning.columns import Feature, Numeric
 from hessian.learning.plain import BILLION
+from hessian.privacy.requirement import PrivacyRequirement, in_words
 from hessian.service.fields import AddressField, DigestField, WeiRead
 
 
@@ -71,6 +72,20 @@ def _decimal(billionths: int) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
+class RequirementRead(BaseModel):
+    """The differential privacy a model requires of every member. Decimal numbers as text."""
+
+    epsilon: str = Field(description="Of one release, checked by this node against the noise")
+    delta: str
+    clip_norm: str = Field(description="Rows longer than this are shortened; the intercept's 1 counts")
+
+
+def privacy_read(privacy: PrivacyRequirement, feature_bits: int) -> RequirementRead:
+    """A requirement as the catalogue shows it."""
+    clip_norm = f"{(Decimal(privacy.clip_norm) / (1 << feature_bits)).normalize():f}"
+    return RequirementRead(epsilon=in_words(privacy.epsilon), delta=in_words(privacy.delta), clip_norm=clip_norm)
+
+
 class ManifestRead(BaseModel):
     """What the verified manifest says."""
 
@@ -83,8 +98,9 @@ class ManifestRead(BaseModel):
     positive: list[str] = Field(description="The label's cells for a loan that went bad")
     negative: list[str] = Field(description="The label's cells for a loan that was repaid")
     loss: str
+    local_steps: int = Field(description="Steps that a member takes on its own rows before each sum")
     metric: str
-    privacy: str
+    privacy: RequirementRead | None = Field(description="Absent where members add no noise")
     key_bits: int
 
 
@@ -131,8 +147,9 @@ class CatalogueModelRead(BaseModel):
                         "positive": ["bad"],
                         "negative": ["good"],
                         "loss": "squared",
+                        "local_steps": 1,
                         "metric": "squared-error",
-                        "privacy": "none",
+                        "privacy": {"epsilon": "1", "delta": "0.000001", "clip_norm": "3.5"},
                         "key_bits": 3072,
                     },
                     "problem": None,

@@ -15,7 +15,8 @@ from hessian.chain.records import ModelRecord, ModelState, SplitRule, Terms
 from hessian.errors import Conflict, NotFound, Refused
 from hessian.identifiers import Digest, ModelId
 from hessian.postgres.session import Session
-from owner_api.catalogue.schemas import feature_read
+from hessian.privacy.accounting import check_claim
+from owner_api.catalogue.schemas import feature_read, privacy_read
 from owner_api.states import EnrollmentState
 from owner_api.tables import CatalogueModel, Enrollment
 from owner_api.world import World
@@ -98,19 +99,22 @@ async def _examine(world: World, model: ModelRecord) -> dict[str, Any]:
         "label": manifest.specification.label.column,
         "positive": list(manifest.specification.label.positive),
         "negative": list(manifest.specification.label.negative),
-        "loss": manifest.loss,
+        "loss": manifest.objective.loss,
+        "local_steps": manifest.objective.local_steps,
         "metric": manifest.metric,
-        "privacy": manifest.privacy,
+        "privacy": None if manifest.privacy is None else privacy_read(manifest.privacy, manifest.specification.feature_bits).model_dump(),
         "key_bits": manifest.public_key.bits,
     }
     return {"problem": None, "manifest": data, "summary": summary}
 
 
 def _verified(data: bytes, terms: Terms, minimum_bits: int) -> ModelManifest:
-    """Raises ArtifactRefused, CertificateRefused."""
+    """Raises ArtifactRefused, CertificateRefused, PrivacyRefused."""
     manifest = ModelManifest.from_bytes(data, minimum_bits=minimum_bits)
     manifest.check_against(terms)
     manifest.verify_certificate()
+    if manifest.privacy is not None:
+        check_claim(manifest.privacy)
     return manifest
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import uuid
 from collections.abc import AsyncIterator
 from typing import Annotated
 
@@ -34,9 +35,9 @@ from owner_api.contributions.schemas import (
 from owner_api.contributions.sending import ContributionNotFound, NothingToSubmit, OtherArtifactStored, RoundNotUnlocking
 from owner_api.datasets.storage import DatasetFileMissing
 from owner_api.paging import cut, rows_of
-from owner_api.tables import Contribution, Enrollment
+from owner_api.tables import Contribution, Dataset, Enrollment
 from owner_api.tickets import TicketRefused
-from owner_api.world import TheWorld
+from owner_api.world import TheWorld, World
 
 router = APIRouter(route_class=StrictJsonRoute, prefix="/contributions", tags=["contributions"])
 ticket_router = APIRouter(route_class=StrictJsonRoute, prefix="/tickets", tags=["tickets"], dependencies=[TrainerOnly])
@@ -143,7 +144,10 @@ async def redeem(world: TheWorld, session: Transaction, shown: TicketRedeem) -> 
     summary="Stream the rows behind a ticket",
     response_class=StreamingResponse,
     responses={
-        200: {"description": "The CSV as it was uploaded", "content": {"text/csv": {}}},
+        200: {
+            "description": "The CSV as it was uploaded, or the Parquet file behind a frame that repeats its end",
+            "content": {"application/octet-stream": {}},
+        },
         **refusals(TicketRefused, DatasetFileMissing),
     },
 )
@@ -151,12 +155,17 @@ async def rows(world: TheWorld, shown: TicketRedeem) -> StreamingResponse:
     """Works once. The ticket is in the body: paths are logged."""
     async with world.database.begin() as session:
         enrollment = await session.get_one(Enrollment, await tickets.take_rows(session, shown.ticket))
-    chunks = world.datasets.stream(enrollment.dataset_id)
+        dataset = await session.get_one(Dataset, enrollment.dataset_id)
+    chunks = world.datasets.stream(dataset.id)
     first = await anext(chunks)  # a file that cannot be opened is a refusal, not a broken stream
-    return StreamingResponse(_with_first(first, chunks), media_type="text/csv")
+    return StreamingResponse(_followed(world, enrollment.id, dataset.size, first, chunks), media_type="application/octet-stream")
 
 
-async def _with_first(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _followed(world: World, enrollment_id: uuid.UUID, size: int, first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The chunks; how far they are is what an enrolment that is measured shows."""
     yield first
+    sent = len(first)
     async for chunk in rest:
         yield chunk
+        sent += len(chunk)
+        world.measured_percent[enrollment_id] = min(100, 100 * sent // max(1, size))

@@ -71,7 +71,7 @@ async def round_objections(session: Session, world: World, enrollment: Enrollmen
     objections = model_objections(world.settings, listing.terms, alone_confirmed=enrollment.accept_alone)
     dimension = listing.manifest.dimension
     objections += cohort_objections(world.settings, view.cohort, cohort_size=enrollment.cohort_size, dimension=dimension)
-    return objections + await lineage_objections(session, world.settings, dataset.lineage, view.round.cohort_id)
+    return objections + await lineage_objections(session, world.settings, dataset, listing.manifest, view.round.cohort_id)
 
 
 async def walk_away(session: Session, world: World, enrollment: Enrollment, owner: Owner, objections: list[str]) -> OutcomeRead:

@@ -18,6 +18,7 @@ from owner_api.contributions.preparing import round_objections, walk_away
 from owner_api.contributions.rounds import RoundView, contribution_of, is_owner, view_round
 from owner_api.contributions.schemas import Outcome, OutcomeRead
 from owner_api.datasets import lineage
+from owner_api.releases import withdraw_cohort_figures
 from owner_api.states import ContributionState
 from owner_api.tables import Contribution, Dataset, Enrollment, Owner, Release
 from owner_api.world import World
@@ -131,6 +132,8 @@ async def release(session: Session, world: World, contribution: Contribution) ->
     place = (world.settings.chain_id, world.repository.address, contribution.cohort_id)
     known = [(known.chain_id, known.contract, known.cohort_id) for known in await lineage.released_cohorts(session, dataset.lineage)]
     if place not in known:
+        if known:
+            await withdraw_cohort_figures(session, dataset.lineage)
         session.add(
             Release(
                 lineage=dataset.lineage,
@@ -139,6 +142,7 @@ async def release(session: Session, world: World, contribution: Contribution) ->
                 model_id=contribution.model_id,
                 cohort_id=contribution.cohort_id,
                 round_id=contribution.round_id,
+                noised_id=enrollment.noised_id,
             )
         )
 

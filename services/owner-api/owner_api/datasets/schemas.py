@@ -39,7 +39,7 @@ class DatasetRead(BaseModel):
     columns: list[str] = Field(validation_alias="column_names", serialization_alias="columns")
     label: str
     positive_value: str
-    size: int = Field(description="bytes of the CSV")
-    digest: DigestField = Field(description="sha2-256 of the CSV's bytes")
+    size: int = Field(description="Bytes of the file")
+    digest: DigestField = Field(description="sha2-256 of the file's bytes")
     lineage: uuid.UUID = Field(description="The same for versions that share a row")
     created_at: datetime

@@ -12,6 +12,7 @@ unreadable, and the file id does the same to two files that changed places.
 
 from __future__ import annotations
 
+import os
 import secrets
 import uuid
 from collections.abc import Iterator
@@ -72,14 +73,27 @@ def read_sealed(file: BinaryIO, master: bytes, identity: uuid.UUID) -> Iterator[
         chunk = following
 
 
+def read_end(file: BinaryIO, master: bytes, identity: uuid.UUID, count: int) -> tuple[int, bytes]:
+    """How many bytes of plaintext there are, and the last `count` of them. Raises DatasetUnreadable."""
+    body = file.seek(0, os.SEEK_END) - len(MAGIC) - SALT_BYTES
+    last = max(0, -(-body // (CHUNK_BYTES + TAG_BYTES)) - 1)
+    size = body - (last + 1) * TAG_BYTES
+    file.seek(len(MAGIC))
+    chunks = _Chunks(master, file.read(SALT_BYTES), identity)
+    chunks.index = first = max(0, size - count) // CHUNK_BYTES
+    file.seek(first * (CHUNK_BYTES + TAG_BYTES), os.SEEK_CUR)
+    end = b"".join(chunks.open(file.read(CHUNK_BYTES + TAG_BYTES), is_last=place == last) for place in range(first, last + 1))
+    return size, end[-count:]
+
+
 class _Chunks:
-    """Seals or opens the chunks of one file in order."""
+    """Seals or opens the chunks of one file in order, from `index` on."""
 
     def __init__(self, master: bytes, salt: bytes, identity: uuid.UUID) -> None:
         self._bound = MAGIC + identity.bytes
         self._cipher = AESGCM(HKDF(SHA256(), 32, salt, self._bound).derive(master))
         self._identity = identity
-        self._index = 0
+        self.index = 0
 
     def seal(self, plaintext: bytes, *, is_last: bool) -> bytes:
         nonce, associated = self._next(is_last)
@@ -95,6 +109,6 @@ class _Chunks:
             ) from error
 
     def _next(self, is_last: bool) -> tuple[bytes, bytes]:
-        index = self._index
-        self._index += 1
+        index = self.index
+        self.index += 1
         return index.to_bytes(12, "big"), self._bound + index.to_bytes(8, "big") + bytes([is_last])

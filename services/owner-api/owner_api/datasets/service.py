@@ -15,11 +15,14 @@ from starlette.requests import ClientDisconnect
 
 from hessian.errors import Conflict, DatabaseUnavailable, Malformed, NotFound, Refused
 from hessian.identifiers import DIGEST_BYTES, Digest
+from hessian.learning.formats import LONGEST_MAGIC, TableFormat, format_of
 from hessian.postgres.engine import Database
 from hessian.postgres.session import Session
+from hessian.uploads import as_csv
 from owner_api.datasets import lineage
 from owner_api.datasets.storage import DatasetStorage, Incoming
 from owner_api.datasets.validation import DatasetTooLarge, Summary, validate
+from owner_api.releases import erase_noise
 from owner_api.states import EnrollmentState
 from owner_api.tables import Dataset, Enrollment, Owner
 from owner_api.world import World
@@ -41,6 +44,10 @@ class DatasetInUse(Conflict):
     """An enrolment of this dataset is active: leave its cohort first."""
 
 
+class OtherFormat(Malformed):
+    """The body is not what its content type says."""
+
+
 class UploadCutOff(Malformed):
     """The upload ended before its end; nothing of it was kept."""
 
@@ -52,20 +59,22 @@ async def receive(
     label: str,
     positive_value: str,
     body: AsyncIterator[bytes],
+    declared: TableFormat | None = None,
     *,
     version_of: uuid.UUID | None = None,
 ) -> Dataset:
     """Take an upload whole or not at all: encrypted as it arrives, validated, then made visible.
 
-    `version_of` names a dataset of this owner, deleted ones included, whose rows these are, whatever became of them. Raises UploadCutOff,
-    DatasetAlreadyUploaded, DatasetNotFound, LineagesInUse, TooLarge, and what `validate` raises.
+    `declared` is what the sender calls it. `version_of` names a dataset of this owner, deleted ones included, whose rows these are,
+    whatever became of them. Raises UploadCutOff, OtherFormat, UploadUnreadable, DatasetAlreadyUploaded, DatasetNotFound, LineagesInUse,
+    TooLarge, and what `validate` raises.
     """
     dataset = Dataset(id=uuid.uuid4(), owner_id=owner.id, name=name, label=label, positive_value=positive_value)
     async with world.datasets.receive(dataset.id) as incoming:
-        dataset.size, dataset.digest = await _store(incoming, body, world.settings.dataset_bytes)
+        dataset.size, dataset.digest = await _store(incoming, body, declared, world.settings.dataset_bytes)
         summary = await asyncio.to_thread(
             validate,
-            incoming.read(),
+            as_csv(incoming.read()),
             label=label,
             positive_value=positive_value,
             limits=world.settings,
@@ -78,11 +87,14 @@ async def receive(
     return dataset
 
 
-async def _store(incoming: Incoming, body: AsyncIterator[bytes], most: int) -> tuple[int, Digest]:
-    """Size and digest of what came. Raises UploadCutOff, DatasetTooLarge."""
-    hasher, size = hashlib.sha256(), 0
+async def _store(incoming: Incoming, body: AsyncIterator[bytes], declared: TableFormat | None, most: int) -> tuple[int, Digest]:
+    """Size and digest of what came. Raises UploadCutOff, DatasetTooLarge, RowsRefused, OtherFormat."""
+    hasher, size, first = hashlib.sha256(), 0, b""
     try:
         async for chunk in body:
+            if len(first) < LONGEST_MAGIC:
+                first += chunk[:LONGEST_MAGIC]
+                _require(declared, first)
             hasher.update(chunk)
             size += len(chunk)
             if size > most:
@@ -92,6 +104,12 @@ async def _store(incoming: Incoming, body: AsyncIterator[bytes], most: int) -> t
         raise UploadCutOff from error
     await asyncio.to_thread(incoming.finish)
     return size, Digest(hasher.digest())
+
+
+def _require(declared: TableFormat | None, first: bytes) -> None:
+    """As soon as the first bytes are there. Raises RowsRefused, OtherFormat."""
+    if len(first) >= LONGEST_MAGIC and declared not in (None, found := format_of(first)):
+        raise OtherFormat(f"the body is declared as {declared} but is {found}")
 
 
 async def _insert_or_remove(world: World, dataset: Dataset, summary: Summary, version_of: uuid.UUID | None) -> Dataset:
@@ -155,6 +173,7 @@ async def delete(world: World, owner: Owner, dataset_id: uuid.UUID) -> None:
         dataset.name, dataset.column_names, dataset.label, dataset.positive_value = "", [], "", ""
         dataset.digest = Digest(bytes(DIGEST_BYTES))  # a hash without a key would answer guesses about the file
         await lineage.forget(session, dataset)
+        await erase_noise(session, dataset.id)
     await world.datasets.delete(dataset_id)
     log.info("dataset_deleted", dataset_id=str(dataset_id))
 

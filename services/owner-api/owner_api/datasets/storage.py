@@ -12,10 +12,14 @@ import uuid
 from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from hessian.errors import NotFound
+from hessian.learning.formats import MAGIC as PARQUET
+from hessian.learning.formats import TRAILER as PARQUET_TRAILER
+from hessian.learning.formats import frame, length_of_end
 from hessian.settings import BadSettings
-from owner_api.datasets.sealed_file import SealedWriter, read_sealed
+from owner_api.datasets.sealed_file import SealedWriter, read_end, read_sealed
 
 _PART = ".part"
 _ROWS = ".rows"
@@ -48,9 +52,9 @@ class Incoming:
         self._file.close()
 
     def read(self) -> Iterator[bytes]:
-        """The plaintext once more, for validation."""
+        """The table once more, for validation."""
         with self._path.open("rb") as file:
-            yield from read_sealed(file, self._key, self.identity)
+            yield from _table(file, self._key, self.identity)
 
     def publish(self) -> None:
         """Give the file its name, durably."""
@@ -89,13 +93,13 @@ class DatasetStorage:
             raise
 
     def read(self, identity: uuid.UUID) -> Iterator[bytes]:
-        """A dataset's CSV, chunk by chunk. Raises DatasetFileMissing, DatasetUnreadable."""
+        """A dataset's table, chunk by chunk: a CSV, or a Parquet file behind its frame. Raises DatasetFileMissing, DatasetUnreadable."""
         try:
             file = self._path(identity).open("rb")
         except FileNotFoundError as error:
             raise DatasetFileMissing(f"the file of dataset {identity} is gone") from error
         with file:
-            yield from read_sealed(file, self._key, identity)
+            yield from _table(file, self._key, identity)
 
     async def stream(self, identity: uuid.UUID) -> AsyncIterator[bytes]:
         """As `read`, off the event loop. The first chunk is checked before anything is given out."""
@@ -117,6 +121,19 @@ class DatasetStorage:
 
     def _path(self, identity: uuid.UUID) -> Path:
         return self._directory / f"{identity}{_ROWS}"
+
+
+def _table(file: BinaryIO, key: bytes, identity: uuid.UUID) -> Iterator[bytes]:
+    """The plaintext, with its end repeated in front where it is Parquet: a reader that only goes forward starts there."""
+    chunks = read_sealed(file, key, identity)
+    first = next(chunks)
+    if first.startswith(PARQUET):
+        place = file.tell()
+        size, last = read_end(file, key, identity, PARQUET_TRAILER)
+        yield frame(size, read_end(file, key, identity, length_of_end(size, last))[1])
+        file.seek(place)
+    yield first
+    yield from chunks
 
 
 def _sync_directory(directory: Path) -> None:

@@ -20,6 +20,16 @@ class EarnedByModel(BaseModel):
     earned_wei: WeiRead
 
 
+class LineagePrivacy(BaseModel):
+    """What all releases of rows that share one give away together, by composition. Decimal numbers as text."""
+
+    lineage: uuid.UUID
+    releases: int = Field(description="With noise of their own; further rounds and cohorts of the same release add nothing")
+    epsilon: str = Field(examples=["1.451038"])
+    delta: str = Field(examples=["0.000001"])
+    epsilon_cap: str = Field(description="This node refuses a release beyond it", examples=["8"])
+
+
 class EarningsRead(BaseModel):
     """What an owner has and is owed."""
 
@@ -32,6 +42,15 @@ class EarningsRead(BaseModel):
                     "credit_wei": "30000000000000000",
                     "earned_wei": "20000000000000000",
                     "models": [{"model_id": 1, "rounds": 3, "earned_wei": "20000000000000000"}],
+                    "privacy": [
+                        {
+                            "lineage": "b4f0a3f2-6c0e-4b8c-9a55-0e6f2d1c3b44",
+                            "releases": 2,
+                            "epsilon": "1.451038",
+                            "delta": "0.000001",
+                            "epsilon_cap": "8",
+                        }
+                    ],
                 }
             ]
         }
@@ -42,6 +61,7 @@ class EarningsRead(BaseModel):
     credit_wei: WeiRead = Field(description="What the contract owes at the final block: rewards, and bonds that came back")
     earned_wei: WeiRead = Field(description="Rewards of all settled rounds, withdrawn or not")
     models: list[EarnedByModel]
+    privacy: list[LineagePrivacy] = Field(description="What it cost in privacy: rows that left with noise")
 
 
 class WithdrawalRead(BaseModel):

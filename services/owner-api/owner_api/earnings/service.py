@@ -13,7 +13,10 @@ from hessian.errors import Conflict, NotFound
 from hessian.identifiers import Wei
 from hessian.outbox.tables import TransactionState
 from hessian.postgres.session import Session
-from owner_api.earnings.schemas import EarnedByModel, EarningsRead
+from hessian.privacy.accounting import epsilon_of
+from hessian.privacy.requirement import in_words
+from owner_api.earnings.schemas import EarnedByModel, EarningsRead, LineagePrivacy
+from owner_api.releases import spent_by_lineage
 from owner_api.states import ContributionState
 from owner_api.tables import Contribution, OutgoingTransaction, Owner, Withdrawal
 from owner_api.world import World
@@ -53,6 +56,16 @@ async def earnings(session: Session, world: World, owner: Owner) -> EarningsRead
         credit_wei=await world.repository.credit_of(owner.address, await world.chain.final_block()),
         earned_wei=sum(model.earned_wei for model in models),
         models=models,
+        privacy=[
+            LineagePrivacy(
+                lineage=lineage,
+                releases=len(rhos),
+                epsilon=in_words(epsilon_of(rhos, world.settings.delta)),
+                delta=in_words(world.settings.delta),
+                epsilon_cap=in_words(world.settings.epsilon_cap),
+            )
+            for lineage, rhos in (await spent_by_lineage(session, owner.id)).items()
+        ],
     )
 
 

@@ -72,16 +72,17 @@ async def create(
 
 @router.get("", summary="List enrolments")
 async def page(
-    session: Transaction, owner: CallingOwner, after: Annotated[int, Depends(page_after)], limit: PageLimit = 50
+    world: TheWorld, session: Transaction, owner: CallingOwner, after: Annotated[int, Depends(page_after)], limit: PageLimit = 50
 ) -> Page[EnrollmentRead]:
     """The calling owner's enrolments, oldest first."""
-    return cut(await rows_of(session, Enrollment, owner.id, after, limit), limit, EnrollmentRead.of)
+    rows = await rows_of(session, Enrollment, owner.id, after, limit)
+    return cut(rows, limit, lambda row: EnrollmentRead.of(row, world.measured_percent.get(row.id)))
 
 
 @router.get("/{enrollment_id}", summary="Show an enrolment", responses=refusals(EnrollmentNotFound))
-async def read(session: Transaction, owner: CallingOwner, enrollment_id: uuid.UUID) -> EnrollmentRead:
+async def read(world: TheWorld, session: Transaction, owner: CallingOwner, enrollment_id: uuid.UUID) -> EnrollmentRead:
     """One enrolment of the calling owner."""
-    return EnrollmentRead.of(await service.find(session, owner, enrollment_id))
+    return EnrollmentRead.of(await service.find(session, owner, enrollment_id), world.measured_percent.get(enrollment_id))
 
 
 @router.post(

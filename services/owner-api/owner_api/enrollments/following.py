@@ -18,6 +18,7 @@ from owner_api.catalogue.service import require_listing
 from owner_api.contributions.rounds import NotFinalYet
 from owner_api.enrollments import service
 from owner_api.judgement import cohort_objections
+from owner_api.releases import cohort_figure
 from owner_api.states import EnrollmentState
 from owner_api.tables import Enrollment, OutgoingTransaction, Owner
 from owner_api.world import World
@@ -62,6 +63,9 @@ async def _seal(session: Session, world: World, enrollment: Enrollment, owner: O
     enrollment.move_to(EnrollmentState.SEALED)
     listing = await require_listing(session, world, enrollment.model_id)
     dimension = listing.manifest.specification.dimension
+    if listing.manifest.privacy is not None:
+        enrollment.honest_members = min(world.settings.policy_honest_members, len(cohort.members))
+        enrollment.epsilon_cohort = await cohort_figure(session, world.settings, enrollment, listing.manifest, cohort)
     objections = cohort_objections(world.settings, cohort, cohort_size=enrollment.cohort_size, dimension=dimension)
     log.info("cohort_sealed", enrollment_id=str(enrollment.id), cohort_id=enrollment.cohort_id, objections=objections)
     if objections:

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from hessian.privacy.requirement import in_words
 from owner_api.states import EnrollmentState
 from owner_api.tables import Enrollment
 
@@ -28,6 +29,30 @@ class EnrollmentCreate(BaseModel):
     )
 
 
+class PrivacyRead(BaseModel):
+    """What a model that requires differential privacy can learn of one row, at most. Decimal numbers as text."""
+
+    delta: str = Field(examples=["0.000001"])
+    epsilon_local: str = Field(description="If everybody else colludes; for any rounds, weights and cohorts of this release")
+    epsilon_cohort: str | None = Field(
+        description="If at least `honest_members` members of the cohort keep their noise secret; absent before the cohort is complete, "
+        "after a second cohort, and where no better figure than epsilon_local can be claimed"
+    )
+    honest_members: int | None
+
+    @classmethod
+    def of(cls, row: Enrollment) -> PrivacyRead | None:
+        """From an enrolment's row; None without differential privacy."""
+        if row.epsilon_local is None or row.delta is None:
+            return None
+        return cls(
+            delta=in_words(row.delta),
+            epsilon_local=in_words(row.epsilon_local),
+            epsilon_cohort=None if row.epsilon_cohort is None else in_words(row.epsilon_cohort),
+            honest_members=None if row.epsilon_cohort is None else row.honest_members,
+        )
+
+
 class EnrollmentRead(BaseModel):
     """How far an enrolment is."""
 
@@ -44,6 +69,8 @@ class EnrollmentRead(BaseModel):
                     "member_index": None,
                     "members": "4/5",
                     "rows": 1600,
+                    "measured_percent": None,
+                    "privacy": {"delta": "0.000001", "epsilon_local": "1", "epsilon_cohort": "0.556", "honest_members": 3},
                     "created_at": "2026-11-22T14:00:00Z",
                     "updated_at": "2026-11-22T14:00:09Z",
                 }
@@ -60,12 +87,14 @@ class EnrollmentRead(BaseModel):
     member_index: int | None
     members: str = Field(description="Members in the cohort / members it needs")
     rows: int
+    measured_percent: int | None = Field(description="While it is measured: how much of the file the trainer has read")
+    privacy: PrivacyRead | None = Field(description="Absent where the model requires none: then the cohort's sum holds exact statistics")
     created_at: datetime
     updated_at: datetime
 
     @classmethod
-    def of(cls, row: Enrollment) -> EnrollmentRead:
-        """From its row."""
+    def of(cls, row: Enrollment, measured_percent: int | None = None) -> EnrollmentRead:
+        """From its row, and how far its measuring is."""
         return cls(
             id=row.id,
             state=EnrollmentState(row.state),
@@ -76,6 +105,8 @@ class EnrollmentRead(BaseModel):
             member_index=row.member_index,
             members=f"{row.members}/{row.cohort_size}",
             rows=row.rows,
+            measured_percent=measured_percent,
+            privacy=PrivacyRead.of(row),
             created_at=row.created_at,
             updated_at=row.updated_at,
         )

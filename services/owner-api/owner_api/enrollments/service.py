@@ -16,6 +16,7 @@ from owner_api.datasets import lineage
 from owner_api.datasets import service as datasets
 from owner_api.enrollments.schemas import EnrollmentCreate
 from owner_api.judgement import ANY_COHORT, lineage_objections, model_objections
+from owner_api.releases import local_figure
 from owner_api.states import EnrollmentState
 from owner_api.tables import Dataset, Enrollment, Owner
 from owner_api.world import World
@@ -71,7 +72,7 @@ async def create(session: Session, world: World, owner: Owner, wanted: Enrollmen
             "(XᵀX and Xᵀ(y − ½): row counts, pairwise category counts, counts of one included). Send accept_alone: true to accept that"
         )
     objections = model_objections(world.settings, listing.terms, alone_confirmed=wanted.accept_alone)
-    objections += await lineage_objections(session, world.settings, dataset.lineage, ANY_COHORT)
+    objections += await lineage_objections(session, world.settings, dataset, listing.manifest, ANY_COHORT)
     if objections:
         raise PolicyObjects("this node's policy forbids it: " + "; ".join(objections))
     await _require_balance(world, owner, listing)
@@ -85,6 +86,8 @@ async def create(session: Session, world: World, owner: Owner, wanted: Enrollmen
         manifest_digest=listing.manifest_digest,
         cohort_size=listing.terms.cohort_size,
     )
+    if listing.manifest.privacy is not None:
+        enrollment.delta, enrollment.epsilon_local = listing.manifest.privacy.delta, local_figure(listing.manifest.privacy)
     session.add(enrollment)
     await session.flush()
     await session.refresh(enrollment)
