@@ -40,13 +40,26 @@ Directory = Annotated[Path, typer.Option(help="Where the stack keeps its data, s
 
 
 @app.command()
-def demo(directory: Directory = DEMO) -> None:
+def demo(
+    directory: Directory = DEMO,
+    data: Annotated[Path | None, typer.Option(help="A table of your own, CSV or Parquet, instead of the loans that come along.")] = None,
+    label: Annotated[str, typer.Option(help="Its label's column.")] = "",
+    positive: Annotated[str, typer.Option(help="The label's value of a loan that went bad.")] = "",
+    owners: Annotated[int, typer.Option(help="How many data owners its rows are dealt to.")] = 5,
+) -> None:
     """Run one real encrypted training on real loans, from an empty stack to paid owners; writes report.json."""
-    from devstack.demo.run import run  # pandas and scikit-learn: seconds that no other command should wait for
+    from devstack.demo import lending_club, own_table  # pandas and scikit-learn: seconds that no other command should wait for
+    from devstack.demo.run import run
+
+    if data is None and (label or positive):
+        raise Malformed("a label belongs to a table of your own: name it with DATA=file (--data)")
+    if data is not None and not (label and positive):
+        raise Malformed("a table of your own needs LABEL=column and POSITIVE=value (--label, --positive)")
+    case = lending_club.CASE if data is None else own_table.case_of(data, label, positive, owners)
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
-    raise typer.Exit(code=run(directory.absolute(), console))
+    raise typer.Exit(code=run(directory.absolute(), console, case))
 
 
 @app.command()

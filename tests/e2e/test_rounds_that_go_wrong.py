@@ -1,4 +1,5 @@
-"""Rounds that do not go as they should, through all real services: an owner alone, silent members, a silent lender, killed processes."""
+"""Rounds that are not like the others, through all real services: an owner alone, members that add noise, silent members, a silent lender,
+killed processes."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import signal
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -35,11 +37,14 @@ from hessian.chain.events import (
 )
 from hessian.chain.records import CreditReason, ModelState, RoundState
 from hessian.identifiers import ModelId, digest_to_hex
-from hessian.learning.affine import STEP_BITS, descend_float64, initial_weights
+from hessian.learning.affine import descend, descend_float64, gradient_map, initial_weights
+from hessian.learning.objective import STEP_BITS
 from hessian.learning.rows import read_batches, text_lines
+from trainer.statistics import statistics_of
 
 ROUNDS = 3
 CREW = {"ash": 160, "beech": 140}
+NOISY = {"elm": 1_500, "fir": 1_250}
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +74,35 @@ def test_cohort_of_one__confirmed_by_its_owner__runs_from_enrolment_to_payment(w
     earnings = owner.get("/v1/earnings")
     assert (earnings["earned_wei"], earnings["credit_wei"]) == (str(settled.pool), "0")
     assert int(earnings["balance_wei"]) > before + BOND  # the reward pays for the gas by far
+    whole.require_conserved(model_id)
+
+
+def test_model__that_requires_differential_privacy__learns_from_one_noisy_release_of_each_member(whole: WholeStack) -> None:
+    model = whole.open_model(cohort_size=2, max_rounds=2, privacy={"epsilon": "4"})
+    model_id, manifest = ModelId(model["model_id"]), whole.manifest(model)
+    weights = whole.lender.get(f"/v1/models/{model['id']}/weights")["weights"]
+    owners = [whole.owner(name, rows, seed=rows) for name, rows in NOISY.items()]
+    for owner in owners:
+        owner.enrol(model_id)
+
+    assert whole.event(RoundSettled, model_id, 2).new_error < model["initial_error"]
+    for owner in owners:
+        privacy, spent = whole.enrolled(owner, "closed")["privacy"], owner.get("/v1/earnings")["privacy"]
+        assert 0 < Decimal(privacy["epsilon_cohort"]) < Decimal(privacy["epsilon_local"]) <= 4
+        assert [(one["releases"], one["epsilon"]) for one in spent] == [(1, privacy["epsilon_local"])]  # one release, whatever the rounds
+
+    whole.model_in(model["id"], "exhausted")
+    assert manifest.privacy is not None
+    clip_norm, total = manifest.privacy.clip_norm, sum(NOISY.values())
+    shards = [loans(rows, seed=rows).encode() for rows in NOISY.values()]
+    exact = [statistics_of([shard], manifest.specification, clip_norm=clip_norm) for shard in shards]
+    maps = [gradient_map(part, total, manifest.specification.feature_bits, manifest.bounds) for part in exact]
+    for _ in range(2):
+        opened = [sum(entries) for entries in zip(*(one.at(weights) for one in maps), strict=True)]
+        weights = descend(weights, opened, manifest.step, manifest.bounds)
+    found = whole.lender.get(f"/v1/models/{model['id']}/weights")["weights"]
+    assert found != weights
+    assert max(abs(a - b) for a, b in zip(found, weights, strict=True)) < 1 << manifest.bounds.weight_bits  # noise, not nonsense
     whole.require_conserved(model_id)
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
 import pytest
 from lender_node import DIMENSION, FEATURES, KEY_BITS, LenderNode, eventually, lender_settings, loans, running_lender
 from sqlalchemy import func, select, text
@@ -201,10 +204,59 @@ async def test_at_rest__rows_keys_and_weights__are_not_readable_in_the_tables(se
     assert model["weights_digest"][2:] in stored.hex()  # the search finds what is there
 
 
+async def test_upload__parquet__is_kept_as_the_same_rows(idle_lender: LenderNode) -> None:
+    file = io.BytesIO()
+    pq.write_table(pa_csv.read_csv(io.BytesIO(loans(60, seed=2).encode())), file)
+    query = {"name": "loans", "label": "status", "positive": "bad"}
+    kind = {"content-type": "application/vnd.apache.parquet"}
+    answer = await idle_lender.admin.post("/v1/validation-sets", params=query, content=file.getvalue(), headers=kind)
+    as_csv = (await idle_lender.upload(loans(60, seed=2))).json()
+    made = answer.json()
+    assert answer.status_code == 201, answer.text
+    assert {name: made[name] for name in ("rows", "positives", "columns")} == {
+        name: as_csv[name] for name in ("rows", "positives", "columns")
+    }
+    cut = await idle_lender.admin.post("/v1/validation-sets", params=query, content=file.getvalue()[:-9], headers=kind)
+    assert (cut.status_code, "cut off" in cut.json()["detail"]) == (422, True)
+
+
+async def test_outline__of_a_validation_set__is_what_a_model_can_be_made_of(lender: LenderNode) -> None:
+    rows = loans(200, seed=3).splitlines()
+    header, *body = rows
+    wider = [header + ",row,rate_again", *(f"{line},{place},{line.split(',')[1]}" for place, line in enumerate(body))]
+    uploaded = (await lender.upload("\n".join(wider) + "\n")).json()
+    answer = await lender.admin.get(f"/v1/validation-sets/{uploaded['id']}/outline", params={"most_entries": 12})
+    proposal = answer.json()
+    assert answer.status_code == 200, answer.text
+    assert {each["column"]: each["use"] for each in proposal["preparation"]} == {
+        "amount": "numeric", "rate": "numeric", "term": "numeric", "row": "left out", "rate_again": "left out",
+    }  # fmt: skip
+    edited = [each for each in proposal["features"] if each["name"] != "amount"]
+    preparation = [
+        each | {"use": "left out", "reason": "it tells too little"} if each["column"] == "amount" else each
+        for each in proposal["preparation"]
+    ]
+    wish = await lender.wish(uploaded["id"], features=edited, preparation=preparation, cohort_size=2)
+    made = (await lender.post_model(wish)).json()
+    model = await lender.until_model(made["id"], "open")
+    manifest = ModelManifest.from_bytes(await lender.world.store.get(digest_from_hex(model["manifest_digest"])), minimum_bits=KEY_BITS)
+    assert manifest.specification.names == ("intercept", "rate", "term")
+    assert [(each.column, each.use.value, each.reason) for each in manifest.preparation] == [
+        (each["column"], each["use"], each["reason"]) for each in preparation
+    ]
+
+
+async def test_outline__of_rows_that_tell_nothing__is_refused_with_the_reasons(idle_lender: LenderNode) -> None:
+    uploaded = (await idle_lender.upload("same,status\n" + "1,bad\n1,good\n" * 30)).json()
+    answer = await idle_lender.admin.get(f"/v1/validation-sets/{uploaded['id']}/outline")
+    assert (answer.status_code, answer.json()["title"]) == (422, "NothingToLearn")
+    assert "every row has the same value" in answer.json()["detail"]
+
+
 async def test_upload__other_content__is_refused(idle_lender: LenderNode) -> None:
     query = {"name": "loans", "label": "status", "positive": "bad"}
     answer = await idle_lender.admin.post("/v1/validation-sets", params=query, json={"a": 1})
-    assert (answer.status_code, answer.json()["title"]) == (422, "NotCsv")
+    assert (answer.status_code, answer.json()["title"]) == (422, "NotATable")
 
 
 async def test_close__open_model__cancels_it_and_the_refund_can_be_withdrawn_once(lender: LenderNode) -> None:

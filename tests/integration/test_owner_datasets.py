@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from owner_node import Owner, OwnerNode, dataset_query, run_owner_node
-from small_model import Rows
+from small_model import Rows, specification
 from sqlalchemy import func, select
 from starlette.requests import ClientDisconnect
 
@@ -18,10 +18,14 @@ from devstack.anvil import Anvil
 from devstack.contracts import Deployment
 from hessian.errors import DatabaseUnavailable
 from hessian.identifiers import Digest
+from hessian.learning.formats import TableFormat, framed
+from hessian.learning.streaming import statistics_of
 from owner_api import tables
 from owner_api.datasets import service
 from owner_api.datasets.service import UploadCutOff
 from owner_api.tables import Dataset, Enrollment, Release, RowFingerprint
+
+PARQUET = TableFormat.PARQUET.value
 
 
 @pytest.fixture
@@ -56,13 +60,43 @@ async def test_upload__a_good_csv__is_described_encrypted_and_readable_by_the_no
     assert b"".join([chunk async for chunk in node.world.datasets.stream(uuid.UUID(made["id"]))]) == rows.csv()
 
 
+async def test_upload__parquet__is_the_same_dataset_as_its_csv(node: OwnerNode) -> None:
+    owner, rows = await node.owner("columns"), Rows(1, 200)
+    first = (await owner.request("POST", "/v1/datasets", params=dataset_query(), content=rows.csv())).json()
+    answer = await owner.request("POST", "/v1/datasets", params=dataset_query(), content=rows.parquet(), headers={"content-type": PARQUET})
+    made = answer.json()
+    assert (answer.status_code, made["rows"], made["columns"]) == (201, 200, first["columns"]), answer.text
+    assert made["lineage"] == first["lineage"]
+    stream = b"".join([chunk async for chunk in node.world.datasets.stream(uuid.UUID(made["id"]))])
+    assert stream == framed(rows.parquet()) + rows.parquet()
+    assert statistics_of([stream], specification()) == statistics_of([rows.csv()], specification())
+
+
+@pytest.mark.parametrize(
+    ("data", "kind", "says"),
+    [
+        (Rows(1, 20).csv(), PARQUET, "is text/csv"),
+        (Rows(1, 20).parquet(), "text/csv", "is application/vnd.apache.parquet"),
+        (Rows(1, 20).parquet()[:-40], PARQUET, "cut off"),
+        (b"PAR1" + bytes(400), PARQUET, "cut off"),
+        (b"PAR1" + bytes(400) + b"\x10\0\0\0PAR1", PARQUET, "cut off"),
+        (b"PK\x03\x04" + bytes(400), "text/csv", "zip archive or a spreadsheet"),
+    ],
+)
+async def test_upload__another_form_than_it_claims__is_refused_with_a_sentence(node: OwnerNode, data: bytes, kind: str, says: str) -> None:
+    owner = await node.owner("confused")
+    answer = await owner.request("POST", "/v1/datasets", params=dataset_query(), content=data, headers={"content-type": kind})
+    assert (answer.status_code, says in answer.json()["detail"]) == (422, True), answer.text
+    assert files(node) == []
+
+
 async def test_upload__as_something_else_than_csv__is_refused(node: OwnerNode) -> None:
     owner, good = await node.owner("posting forms"), Rows(1, 20).csv()
     for kind, status in (("application/x-www-form-urlencoded", 422), ("application/octet-stream", 422), ("Text/CSV; charset=utf-8", 201)):
         headers = {"content-type": kind}
         answer = await owner.request("POST", "/v1/datasets", params=dataset_query(), content=good, headers=headers)
         assert answer.status_code == status, answer.text
-        assert status == 201 or (answer.json()["title"], kind in answer.json()["detail"]) == ("NotCsv", True)
+        assert status == 201 or (answer.json()["title"], kind in answer.json()["detail"]) == ("NotATable", True)
 
 
 async def test_upload__each_bad_one__leaves_no_file_and_no_row(node: OwnerNode) -> None:

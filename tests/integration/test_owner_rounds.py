@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from owner_node import Lender, OwnerNode, bearer, eventually, run_owner_node
@@ -19,7 +20,7 @@ from hessian.learning.affine import gradient_map, initial_weights
 from owner_api.tables import Contribution, Enrollment, Release
 from trainer.statistics import statistics_of
 
-WINDOW = {"submit_window": 600, "accept_window": 600, "unlock_window": 600, "evaluate_window": 600}
+WINDOW: dict[str, Any] = {"submit_window": 600, "accept_window": 600, "unlock_window": 600, "evaluate_window": 600}
 
 
 @pytest.fixture

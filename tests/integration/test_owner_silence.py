@@ -22,7 +22,7 @@ from owner_api.contributions.rounds import NotFinalYet
 from owner_api.enrollments.following import follow
 from owner_api.tables import Enrollment, OutgoingTransaction
 
-WINDOW = {"submit_window": 600, "accept_window": 600, "unlock_window": 600, "evaluate_window": 600}
+WINDOW: dict[str, Any] = {"submit_window": 600, "accept_window": 600, "unlock_window": 600, "evaluate_window": 600}
 BOND = 10**16
 Node = tuple[OwnerNode, Lender]
 

@@ -70,7 +70,7 @@ async def trainer(owner: Owner) -> AsyncIterator[httpx.AsyncClient]:
     client = ServiceClient("owner-api", "http://owner", "trainer-token", transport=httpx.ASGITransport(owner.app()))
     async with JobPool(JobLimits(1 << 30, 30, 30.0, 1 << 24), processes=1, waiting=2) as pool:
         tokens = NodeTokens(coordinator="coordinator-token", trainer="trainer-token")
-        app = create_app(World(pool=pool, owner=client, node_tokens=tokens, minimum_key_bits=KEY_BITS))
+        app = create_app(World(pool=pool, owner=client, node_tokens=tokens, minimum_key_bits=KEY_BITS, job_threads=2))
         async with (
             LifespanManager(app) as running,
             httpx.AsyncClient(

@@ -19,6 +19,7 @@ from small_model import KEY_BITS, Rows, manifest, specification
 
 from hessian.errors import ServiceUnavailable
 from hessian.identifiers import Timestamp
+from hessian.learning.formats import framed
 from hessian.learning.statistics import SufficientStatistics
 from hessian.testing import valid_terms
 from trainer.job import Job
@@ -44,7 +45,7 @@ def spoiled(body: str, limits: JobLimits = LIMITS, **options: int) -> JobPool:
 
 def header() -> bytes:
     of = manifest(valid_terms(Timestamp(0)))
-    return json.dumps({"manifest": base64.b64encode(of.to_bytes()).decode(), "minimum_key_bits": KEY_BITS}).encode()
+    return json.dumps({"manifest": base64.b64encode(of.to_bytes()).decode(), "minimum_key_bits": KEY_BITS, "threads": 2}).encode()
 
 
 async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
@@ -118,6 +119,20 @@ async def test_run__a_crash__names_neither_message_nor_data() -> None:
         with pytest.raises(JobCrashed) as crash:
             await pool.run(Job.STATISTICS, header(), chunks(b"rows"))
         assert "canary" not in crash.value.sentence
+
+
+async def test_run__a_file_that_breaks_its_reader__is_refused_and_breaks_nothing_else() -> None:
+    async with spoiled("__import__('os').kill(__import__('os').getpid(), 11)") as pool:
+        with pytest.raises(JobRefused, match="damaged"):
+            await pool.run(Job.STATISTICS, header(), chunks(b"PAR1"))
+        await pool.check()
+
+
+async def test_run__parquet_behind_its_frame__gives_the_sums_of_the_same_rows_as_csv() -> None:
+    data = Rows(1, 500)
+    async with JobPool(LIMITS, processes=1, waiting=1) as pool:
+        answer = await pool.run(Job.STATISTICS, header(), chunks(framed(data.parquet()), data.parquet()))
+    assert SufficientStatistics.from_plain(json.loads(answer)) == statistics_of([data.csv()], specification())
 
 
 async def test_run__a_job_that_writes_a_file__cannot(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from hessian.identifiers import Digest, ErrorUnits, Timestamp, Wei, digest_of
 from hessian.learning.affine import bounds_for, descend, gradient_map, initial_weights, step_size
 from hessian.learning.columns import Category, Label, Level, Numeric
 from hessian.learning.features import FeatureSpecification
+from hessian.learning.objective import Objective
 from hessian.learning.plain import BILLION, Plain
 from hessian.learning.statistics import accumulate
 from hessian.paillier.certificate import CertificateRefused, prove_certificate
@@ -30,6 +31,7 @@ from hessian.paillier.ciphertext import add, affine_map
 from hessian.paillier.decryption import PrivateKey, generate_private_key
 from hessian.paillier.fixed_point import centre
 from hessian.paillier.packing import pack, pack_columns, unpack
+from hessian.privacy.requirement import UNIT, PrivacyRequirement
 
 BITS = 512  # the test-only switch: foreign manifests are read with minimum_bits=BITS
 CONTEXT = bytes(range(32))
@@ -234,10 +236,11 @@ def test_manifest__bounds_that_do_not_fit_the_key__is_refused() -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"loss": "logistic-taylor1"}, "loss"),
-        ({"local_steps": 2}, "local_steps must be 1"),
+        ({"objective": Objective(local_steps=100), "step": 1 << 32}, "narrower"),
+        ({"objective": Objective(ridge=1 << 36)}, "narrower"),
         ({"metric": "auc"}, "metric"),
-        ({"privacy": "required"}, "privacy"),
+        ({"privacy": PrivacyRequirement(UNIT, 1, 1, 2 << 16)}, "noised"),
+        ({"privacy": PrivacyRequirement(UNIT, 1, 1, 2)}, "clip norm"),
         ({"step": 0}, "step"),
         ({"step": 2**41}, "step"),
         ({"bounds": replace(bounds_for(SPECIFICATION), largest_row_sum=1)}, "narrower"),

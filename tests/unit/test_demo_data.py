@@ -7,16 +7,17 @@ from functools import cache
 from pathlib import Path
 
 from devstack.demo import lending_club, target
+from devstack.demo.case import Shards, Table, write_shards
 from hessian.learning.fitting import Outline, fit
 from hessian.learning.rows import read_batches, text_lines
 
 
 @cache
-def shards() -> lending_club.Shards:
+def shards() -> Shards:
     return lending_club.split(lending_club.load())
 
 
-def rows_of(table: lending_club.Table) -> Counter[tuple[str, ...]]:
+def rows_of(table: Table) -> Counter[tuple[str, ...]]:
     return Counter(zip(*table.values(), strict=True))
 
 
@@ -36,7 +37,7 @@ def test_split__another_seed__deals_otherwise_and_the_same_seed_alike() -> None:
 
 def test_write_shards__read_back_as_an_owner_would__gives_the_same_rows(tmp_path: Path) -> None:
     specification = fit(Outline.from_plain(lending_club.OUTLINE), shards().validation)
-    paths = lending_club.write_shards(tmp_path, shards())
+    paths = write_shards(tmp_path, shards())
     ((x, y),) = read_batches(text_lines([paths["owner-5"].read_bytes()]), specification)
     expected_x, expected_y = specification.matrix(shards().owners[4])
 

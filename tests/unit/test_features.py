@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from hessian.errors import Malformed
 from hessian.learning.cells import CellRefused
-from hessian.learning.columns import Category, ColumnMissing, Label, Level, Numeric, SpecificationRefused
+from hessian.learning.columns import Category, ColumnMissing, Indicator, Label, Level, Numeric, SpecificationRefused
 from hessian.learning.features import FeatureSpecification
-from hessian.learning.fitting import FitRefused, Outline, fit
+from hessian.learning.fitting import FitRefused, NumericOutline, Outline, fit
 from hessian.learning.plain import BILLION, ShapeRefused, billionths, decimal
 from hessian.learning.rows import LONGEST_RECORD, RowsRefused, read_batches, read_columns, text_lines
 
@@ -140,6 +140,37 @@ def test_from_plain__of_to_plain__is_the_same_specification() -> None:
     assert again == SPECIFICATION
     assert again.digest == SPECIFICATION.digest
     assert FeatureSpecification((RATE, HOME, TERM), LABEL).digest != SPECIFICATION.digest
+
+
+INCOME = Numeric(
+    "income", 0, 9 * BILLION, BILLION, 5 * BILLION, 3 * BILLION, 2 * BILLION, ("", "NA"), Indicator(BILLION // 4, BILLION), "k"
+)
+LACKING = FeatureSpecification((INCOME,), LABEL)
+
+
+def test_matrix__value_missing_or_with_its_unit__is_what_the_specification_says() -> None:
+    x, _ = LACKING.matrix({"income": ["5k", "NA", "", "0.5"], "bad": ["no"] * 4})
+
+    assert LACKING.names == ("intercept", "income", "income=missing")
+    assert x.tolist() == [[ONE, ONE, -ONE // 4], [ONE, 0, 3 * ONE // 4], [ONE, 0, 3 * ONE // 4], [ONE, -ONE, -ONE // 4]]
+    assert LACKING.largest_quantised_entries == (ONE, ONE, 3 * ONE // 4)
+    assert LACKING.largest_quantised_norm == ONE + ONE + ONE // 4
+    assert FeatureSpecification.from_plain(LACKING.to_plain()) == LACKING
+
+
+@pytest.mark.parametrize("cell", ["5kk", "k", "5 k", "na", "nan", " "])
+def test_matrix__odd_cell_where_values_may_be_missing__is_refused(cell: str) -> None:
+    with pytest.raises(CellRefused, match="row 1, column 'income': not a decimal number"):
+        LACKING.matrix({"income": [cell], "bad": ["no"]})
+
+
+ODD = [(("1",), "", False), ((" ",), "", False), (("", ""), "", False), ((), "", True), ((), "e", False)]
+
+
+@pytest.mark.parametrize(("missing", "unit", "indicator"), ODD)
+def test_numeric__missing_values_or_unit_like_a_number__are_refused(missing: tuple[str, ...], unit: str, indicator: bool) -> None:
+    with pytest.raises(SpecificationRefused):
+        NumericOutline("income", 0, BILLION, None, missing, indicator, unit)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from hessian.identifiers import Timestamp
 from hessian.learning.cells import CellRefused
 from hessian.learning.columns import Label, Numeric
 from hessian.learning.fitting import FitRefused, NumericOutline, Outline
+from hessian.learning.objective import SQUARED
 from hessian.learning.plain import BILLION
 from hessian.paillier.packing import LayoutRefused
 from hessian.testing import valid_terms
@@ -112,7 +113,7 @@ def cells(rows: int) -> dict[str, list[str]]:
 
 
 def test_fit_model__enough_rows__starts_at_the_base_rate() -> None:
-    fitted = fit_model(OUTLINE, cells(80), key_bits=512, cohort_size=3)
+    fitted = fit_model(OUTLINE, cells(80), SQUARED, key_bits=512, cohort_size=3)
     share = sum(cell == "bad" for cell in cells(80)["Class"]) / 80
     assert fitted.weights == (round(share * 2**fitted.bounds.weight_bits), 0)
     assert fitted.error == pytest.approx(10**9 * share * (1 - share), abs=1000)
@@ -120,30 +121,30 @@ def test_fit_model__enough_rows__starts_at_the_base_rate() -> None:
 
 def test_fit_model__one_row_less_than_enough__is_refused() -> None:
     enough = 2 * ROWS_PER_ENTRY
-    fit_model(OUTLINE, cells(enough), key_bits=512, cohort_size=3)
+    fit_model(OUTLINE, cells(enough), SQUARED, key_bits=512, cohort_size=3)
     with pytest.raises(TooFewRows):
-        fit_model(OUTLINE, cells(enough - 1), key_bits=512, cohort_size=3)
+        fit_model(OUTLINE, cells(enough - 1), SQUARED, key_bits=512, cohort_size=3)
 
 
 def test_fit_model__no_slot_fits_the_key__is_refused() -> None:
     with pytest.raises(LayoutRefused):
-        fit_model(OUTLINE, cells(80), key_bits=32, cohort_size=3)
+        fit_model(OUTLINE, cells(80), SQUARED, key_bits=32, cohort_size=3)
 
 
 def test_fit_model__weights_beyond_one_artifact__are_refused() -> None:
     with pytest.raises(WeightsTooLarge):
-        fit_model(OUTLINE, cells(80), key_bits=4 * 2**20, cohort_size=3)
+        fit_model(OUTLINE, cells(80), SQUARED, key_bits=4 * 2**20, cohort_size=3)
 
 
 def test_fit_model__a_specification_nobody_could_read__is_refused() -> None:
     endless = Outline(OUTLINE.features, Label("Class", ("bad",), ("good", "g" * 300)))
     with pytest.raises(Malformed):
-        fit_model(endless, cells(80), key_bits=512, cohort_size=3)
+        fit_model(endless, cells(80), SQUARED, key_bits=512, cohort_size=3)
 
 
 def test_fit_model__own_clips__are_published_as_given() -> None:
     outline = Outline((NumericOutline("income", 0, 100_000 * BILLION, (600 * BILLION, 9_000 * BILLION)),), OUTLINE.label)
-    (feature,) = fit_model(outline, cells(80), key_bits=512, cohort_size=3).specification.features
+    (feature,) = fit_model(outline, cells(80), SQUARED, key_bits=512, cohort_size=3).specification.features
     assert isinstance(feature, Numeric)
     assert (feature.clip_low, feature.clip_high) == (600 * BILLION, 9_000 * BILLION)
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from owner_api.datasets.sealed_file import CHUNK_BYTES, MAGIC, SALT_BYTES, TAG_BYTES, DatasetUnreadable, SealedWriter, read_sealed
+from owner_api.datasets.sealed_file import CHUNK_BYTES, MAGIC, SALT_BYTES, TAG_BYTES, DatasetUnreadable, SealedWriter, read_end, read_sealed
 
 KEY = secrets.token_bytes(32)
 IDENTITY = uuid.UUID(int=7)
@@ -31,6 +31,20 @@ def sealed(data: bytes, *, key: bytes = KEY, identity: uuid.UUID = IDENTITY, ste
 
 def opened(file: bytes, *, key: bytes = KEY, identity: uuid.UUID = IDENTITY) -> bytes:
     return b"".join(read_sealed(io.BytesIO(file), key, identity))
+
+
+@pytest.mark.parametrize("size", [0, 1, CHUNK_BYTES, CHUNK_BYTES + 1, 3 * CHUNK_BYTES + 17])
+@pytest.mark.parametrize("count", [1, 8, CHUNK_BYTES, CHUNK_BYTES + 30, 10 * CHUNK_BYTES])
+def test_read_end__of_any_file__is_its_last_bytes_and_its_size(size: int, count: int) -> None:
+    data = secrets.token_bytes(size)
+    assert read_end(io.BytesIO(sealed(data)), KEY, IDENTITY, count) == (size, data[-count:])
+
+
+def test_read_end__of_a_file_that_lost_its_end__is_unreadable() -> None:
+    file = sealed(secrets.token_bytes(3 * CHUNK_BYTES))
+    for cut in (1, TAG_BYTES, CHUNK_BYTES + TAG_BYTES):
+        with pytest.raises(DatasetUnreadable):
+            read_end(io.BytesIO(file[:-cut]), KEY, IDENTITY, 8)
 
 
 @pytest.mark.parametrize("size", [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 2 * CHUNK_BYTES, 3 * CHUNK_BYTES + 17])

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from itertools import pairwise
 
 import pytest
-from small_model import Rows, encrypted_weights, manifest, private_key, specification
+from small_model import KEY_BITS, Rows, encrypted_weights, manifest, private_key, specification
 
 from hessian.artifacts.codec import ArtifactRefused
 from hessian.artifacts.gradient import MaskedGradient
@@ -20,7 +21,7 @@ from hessian.paillier.ciphertext import add
 from hessian.paillier.fixed_point import centre
 from hessian.paillier.packing import unpack
 from hessian.testing import valid_terms
-from trainer.gradient import Membership, gradient_step
+from trainer.gradient import Membership, Prepared, gradient_step, prepare, run
 from trainer.statistics import statistics_of
 
 CONTEXT = bytes(range(32))
@@ -144,3 +145,25 @@ def test_statistics_of__whatever_the_chunks__are_the_same() -> None:
         cuts = [*range(0, len(data), size), len(data)]
         assert statistics_of([data[a:b] for a, b in pairwise(cuts)], specification()) == whole
     assert json.loads(json.dumps(whole.to_plain())) == whole.to_plain()
+
+
+def job_header(model: ModelManifest, weights: EncryptedWeights, part: SufficientStatistics) -> dict[str, object]:
+    ticket = {"member_index": 0, "total_rows": part.rows, "context": CONTEXT.hex(), "pair_masks": [], "self_mask": bytes(32).hex()}
+    return {
+        "manifest": base64.b64encode(model.to_bytes()).decode(),
+        "weights": base64.b64encode(weights.to_bytes()).decode(),
+        "ticket": {**ticket, "statistics": part.to_plain()},
+        "minimum_key_bits": KEY_BITS,
+    }
+
+
+def test_run__what_was_prepared__randomises_a_step_of_that_model_and_no_other(
+    model: ModelManifest, weights: EncryptedWeights, statistics: list[SufficientStatistics]
+) -> None:
+    header = job_header(model, weights, statistics[0])
+    prepared = prepare(header)
+    assert len(set(prepared.randomisers)) == model.gradient_ciphertexts
+    assert run(header, prepared) == run(header, prepared)  # the same randomness, nothing else is drawn
+    assert run(header, prepared) != run(header, prepare(header))
+    for other in (Prepared(prepared.modulus + 2, prepared.randomisers), Prepared(prepared.modulus, ()), None):
+        assert run(header, other) not in (run(header, prepared), run(header, other))

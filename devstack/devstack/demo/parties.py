@@ -44,7 +44,7 @@ class Rest:
         return self._send("POST", path, json=body, headers={"Idempotency-Key": secrets.token_hex(16)})
 
     def upload(self, path: str, file: Path, **query: str) -> Any:
-        """Send a CSV. Raises RequestRefused, Unavailable."""
+        """Send a CSV file. Raises RequestRefused, Unavailable."""
         with file.open("rb") as content:
             return self._send("POST", path, params=query, content=content.read(), headers={"Content-Type": "text/csv"})
 

@@ -1,4 +1,4 @@
-"""The demo: one real encrypted training run, told through the REST interfaces of the lender and of five data owners.
+"""The demo: one real encrypted training run, told through the REST interfaces of the lender and of its data owners.
 
 After the owners have enrolled nobody steers any more: the chain's events move coordinator, trainer, owner-api and lender-api, round after
 round, until the target error. Then the owners withdraw what they earned.
@@ -17,10 +17,12 @@ from rich.console import Console
 from rich.text import Text
 
 from devstack.demo import lending_club
-from devstack.demo.display import COHORT_SIZE, Display, sentence_of
+from devstack.demo.case import Case, Plan, write_shards
+from devstack.demo.display import Display, sentence_of
 from devstack.demo.ledger import Ledger
+from devstack.demo.own_table import told
 from devstack.demo.parties import DataOwner, Lender, Rest
-from devstack.demo.report import KEY_BITS, Report, measure, show
+from devstack.demo.report import KEY_BITS, Played, Report, measure, show
 from devstack.processes import ProcessFailed
 from devstack.stack import Stack
 from hessian.chain.events import ModelClosed, RoundDefaulted, RoundFailed, RoundSettled, RoundUnlockFailed, Withdrawn
@@ -29,15 +31,14 @@ from hessian.errors import HessianError
 from hessian.identifiers import Address, Digest, ModelId, Wei, digest_of
 from hessian.ipfs.cid import cid_of
 
-MAX_ROUNDS = 8
 BOUNTY, BASE_FEE, BOND = Wei(10**18), Wei(10**16), Wei(2 * 10**16)
 LENDERS_ETHER, OWNERS_ETHER = Wei(5 * 10**18), Wei(10**17)
 NAMES = ("Arbor Bank", "Birch Credit", "Cedar Lending", "Dune Finance", "Elm Savings")
 _WINDOW = 3600
 _LIFETIME = 7 * 24 * 3600
-_OUTLINE_FIELDS = ("features", "feature_bits", "clip_deviations", "relevance_floor")
 _POLL_SECONDS = 0.2
 _PATIENCE = 300.0
+_PATIENCE_PER_ROUND = 60.0
 
 
 class DemoFailed(ProcessFailed):
@@ -47,9 +48,11 @@ class DemoFailed(ProcessFailed):
 class Demo:
     """One run in one directory."""
 
-    def __init__(self, stack: Stack, display: Display, closing: ExitStack, *, key_bits: int = KEY_BITS) -> None:
+    def __init__(
+        self, stack: Stack, display: Display, closing: ExitStack, *, case: Case = lending_club.CASE, key_bits: int = KEY_BITS
+    ) -> None:
         """`stack` need not run yet; what the demo opens is closed by `closing`. Smaller keys are for tests."""
-        self.stack, self.display, self.closing, self.key_bits = stack, display, closing, key_bits
+        self.stack, self.display, self.closing, self.case, self.key_bits = stack, display, closing, case, key_bits
         self._ledger: Ledger | None = None
         self.owners: list[DataOwner] = []
         self._balances_at = 0.0
@@ -64,15 +67,20 @@ class Demo:
             raise DemoFailed("the stack has no contract")
         ledger = self._ledger = Ledger(self.stack.anvil, repository)
         lender = self.closing.enter_context(Lender(self.stack.url("lender-api"), self.stack.token("admin")))
-        with self.display.phase("data", "cutting 9 857 Lending Club loans: five owners, the lender's validation rows, a final test set"):
-            shards = lending_club.split(lending_club.load())
+        with self.display.phase("data", self.case.cutting):
+            shards = self.case.load()
             (self.stack.directory / "data").mkdir()
-            files = lending_club.write_shards(self.stack.directory / "data", shards)
+            files = write_shards(self.stack.directory / "data", shards)
         with self.display.phase("model", "the lender asks for a model; meanwhile the owners upload their rows, each to its own node"):
             self.stack.anvil.fund(lender.address, LENDERS_ETHER)
-            model = self._create_model(lender, files["validation"])
-            for place, name in enumerate(NAMES, start=1):
-                self._add_owner(name, files[f"owner-{place}"])
+            validation_set = self._upload_validation(lender, files["validation"])
+            plan = self.case.plan(lender, validation_set, shards)
+            for line in told(plan):
+                self.display.say(line)
+            rows = sum(len(shard[self.case.label]) for shard in shards.owners)
+            model = self._create_model(lender, validation_set, plan, rows)
+            for place in range(1, self.case.owners + 1):
+                self._add_owner(NAMES[place - 1] if place <= len(NAMES) else f"Owner {place}", files[f"owner-{place}"])
             self.display.follow(ledger, {owner.address: owner.name for owner in self.owners} | {lender.address: "the lender"})
             model = self._wait_for_model(lender, model["id"])
         enrolled = time.monotonic()
@@ -81,7 +89,8 @@ class Demo:
                 owner.enrol(ModelId(model["model_id"]))
             self._until(self._all_sealed, "the cohort was not sealed")
         with self.display.phase("rounds", "training under encryption, round after round, until the target error"):
-            self._until(lambda: self._trained() is not None, "the target was not reached")
+            patience = max(_PATIENCE, _PATIENCE_PER_ROUND * self.case.max_rounds)
+            self._until(lambda: self._trained() is not None, "the target was not reached", patience)
         self.display.seconds["training"] = round(time.monotonic() - enrolled, 3)
         with self.display.phase("payment", "the model is closed; everybody withdraws"):
             self._until(lambda: self._is_closed() and self._all_closed(), "the model was not closed, or bonds were not returned")
@@ -90,7 +99,8 @@ class Demo:
         self.display.seconds["total"] = round(time.monotonic() - begun, 3)
         self.display.say("comparing with plaintext training on the same rows")
         accounts = [owner.address for owner in self.owners]
-        return measure(ledger, shards, weights, self._artifacts(), self.display.seconds, accounts, key_bits=self.key_bits)
+        played = Played(self.case, shards, plan.target, weights, self._artifacts(), accounts)
+        return measure(ledger, played, self.display.seconds, key_bits=self.key_bits)
 
     @property
     def ledger(self) -> Ledger:
@@ -99,18 +109,19 @@ class Demo:
             raise DemoFailed("the chain does not run yet")
         return self._ledger
 
-    def _create_model(self, lender: Lender, validation: Path) -> dict[str, Any]:
-        label, positive = lending_club.LABEL, lending_club.BAD
-        rows = lender.upload("/v1/validation-sets", validation, name="Lending Club, validation", label=label, positive=positive)
-        outline = lending_club.OUTLINE
+    def _upload_validation(self, lender: Lender, file: Path) -> str:
+        query = {"name": f"{self.case.name}, validation", "label": self.case.label, "positive": self.case.positive}
+        return str(lender.upload("/v1/validation-sets", file, **query)["id"])
+
+    def _create_model(self, lender: Lender, validation_set: str, plan: Plan, rows: int) -> dict[str, Any]:
         clock = int(self.stack.anvil.call("eth_getBlockByNumber", "latest", False)["timestamp"], 16)
         windows = {f"{step}_window": _WINDOW for step in ("submit", "accept", "unlock", "evaluate")}
         money = {"bounty_wei": str(BOUNTY), "base_fee_wei": str(BASE_FEE), "member_bond_wei": str(BOND)}
         wish = {
-            "name": "Lending Club 2016", "description": "Will this loan go bad? The demo's model.", "validation_set_id": rows["id"],
-            "key_bits": self.key_bits, "cohort_size": COHORT_SIZE, **{name: outline[name] for name in _OUTLINE_FIELDS},
+            "name": self.case.name, "description": "Will this loan go bad? The demo's model.", "validation_set_id": validation_set,
+            "key_bits": self.key_bits, "cohort_size": self.case.owners, **plan.wish,
             "terms": {
-                **money, **windows, "target_error": lending_club.TARGET_ERROR, "max_rounds": MAX_ROUNDS, "row_cap": lending_club.TRAIN_ROWS,
+                **money, **windows, "target_error": plan.target, "max_rounds": self.case.max_rounds, "row_cap": rows,
                 "split_rule": "by_rows", "training_deadline": clock + _LIFETIME,
             },
         }  # fmt: skip
@@ -120,7 +131,7 @@ class Demo:
         with Rest(self.stack.url("owner-api"), self.stack.token("admin")) as admin:
             owner = self.closing.enter_context(DataOwner(self.stack.url("owner-api"), admin.post("/v1/owners", {"name": name})))
         self.stack.anvil.fund(owner.address, OWNERS_ETHER)
-        owner.upload_shard(shard, lending_club.LABEL, lending_club.BAD)
+        owner.upload_shard(shard, self.case.label, self.case.positive)
         self.owners.append(owner)
         self.display.say(f"{name} uploaded {owner.rows} rows to its node")
 
@@ -169,15 +180,15 @@ class Demo:
         ledger = self.ledger
         return {event.account for event in ledger.all(Withdrawn) if event.place.block_number <= ledger.final}
 
-    def _until(self, reached: Callable[[], bool], otherwise: str) -> None:
-        """Watch and show until something is so. Raises DemoFailed when a process or a round dies, or patience ends."""
-        until = time.monotonic() + _PATIENCE
+    def _until(self, reached: Callable[[], bool], otherwise: str, patience: float = _PATIENCE) -> None:
+        """Watch and show until something is so. Raises DemoFailed when a process or a round dies, or patience (seconds) ends."""
+        until = time.monotonic() + patience
         while True:
             self._look()
             if reached():
                 return
             if time.monotonic() > until:
-                raise DemoFailed(f"{otherwise} within {_PATIENCE:g} s")
+                raise DemoFailed(f"{otherwise} within {patience:g} s")
             time.sleep(_POLL_SECONDS)
 
     def _look(self) -> None:
@@ -204,11 +215,11 @@ class Demo:
         return data
 
 
-def run(directory: Path, console: Console) -> int:
+def run(directory: Path, console: Console, case: Case = lending_club.CASE) -> int:
     """Play the demo; the exit code: 0 only when everything in the report holds. Stops what it started, whatever happens."""
     try:
         with Stack(directory, kept=False) as stack, ExitStack() as closing, Display(console) as display:
-            report = Demo(stack, display, closing).play()
+            report = Demo(stack, display, closing, case=case).play()
     except HessianError as error:
         console.print(Text(f"\nThe demo failed: {error.sentence}", style="bold red"), soft_wrap=True)
         console.print(f"  logs: {directory / 'logs'}", highlight=False, soft_wrap=True)

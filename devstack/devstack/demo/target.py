@@ -1,4 +1,6 @@
-"""How TARGET_ERROR was chosen: `python -m devstack.demo.target [another seed …]` prints validation error and test AUC round by round.
+"""How targets are chosen, and what plaintext training reaches on the same rows.
+
+How TARGET_ERROR was chosen: `python -m devstack.demo.target [another seed …]` prints validation error and test AUC round by round.
 
 The path is the demo's own in plaintext integers: specification, step and initial weights from the lender's validation rows, five owners'
 gradient maps summed, one step a round. The target is read off the *validation* column: the error after TARGET_ROUND rounds, rounded up to
@@ -15,15 +17,22 @@ import numpy as np
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from devstack.demo import lending_club
+from devstack.demo.case import Shards, Table
+from hessian.artifacts.manifest import ModelManifest
 from hessian.identifiers import ErrorUnits
-from hessian.learning.affine import STEP_BITS, bounds_for, descend, descend_float64, gradient_map, initial_weights, step_size
-from hessian.learning.features import FeatureSpecification, IntMatrix
+from hessian.learning.affine import bounds_for, descend, descend_float64, gradient_map, initial_weights, step_size
+from hessian.learning.descent import Answered, minimiser, search
+from hessian.learning.features import FeatureSpecification, FloatMatrix, IntMatrix
 from hessian.learning.fitting import Outline, fit
 from hessian.learning.metrics import auc, auc_standard_error, scores, validation_error
+from hessian.learning.objective import STEP_BITS
+from hessian.learning.plain import BILLION
 from hessian.learning.statistics import accumulate
 
 ROUNDS = 8
 TARGET_ROUND = 3
+FOLDS = 5
+SHARE = 0.95
 _GRAIN = 1_000  # billionths: the target is a round number just above the path's error
 
 
@@ -44,7 +53,7 @@ class Replay:
         return ErrorUnits(-(-self.errors[TARGET_ROUND] // _GRAIN) * _GRAIN)
 
 
-def replay(shards: lending_club.Shards, rounds: int = ROUNDS) -> Replay:
+def replay(shards: Shards, rounds: int = ROUNDS) -> Replay:
     """Train in plaintext integers, exactly as the encrypted run does, and beside it in float64."""
     specification = fit(Outline.from_plain(lending_club.OUTLINE), shards.validation)
     bounds, f = bounds_for(specification), specification.feature_bits
@@ -70,6 +79,58 @@ def replay(shards: lending_club.Shards, rounds: int = ROUNDS) -> Replay:
         auc_least_squares=least_squares,
         standard_error=auc_standard_error(logistic, y_test),
     )
+
+
+def derived(outline: Outline, validation: Table) -> ErrorUnits | None:
+    """A target for rows nobody has trained on before, from the validation rows alone; None when their columns tell nothing.
+
+    What least squares can reach on other rows like these lies between its error on rows it saw (too good) and on rows it did not see, in
+    FOLDS parts (too bad: it saw fewer than the owners hold). The target is SHARE of the way from the start to the middle of the two.
+    """
+    specification = fit(outline, validation)
+    x, y = specification.matrix(validation)
+    features, labels = real(x, specification.feature_bits), y.astype(np.float64)
+    start = float(labels.mean() * (1 - labels.mean()))
+    fold = np.arange(len(labels)) % FOLDS
+    apart = [(fold != part, fold == part) for part in range(FOLDS)]
+    unseen = sum(_squares(features[seen], labels[seen], features[other], labels[other]) for seen, other in apart)
+    reach = (unseen + _squares(features, labels, features, labels)) / (2 * len(labels))
+    if unseen / len(labels) >= start:
+        return None
+    return ErrorUnits(-(-int(BILLION * (start - SHARE * (start - reach))) // _GRAIN) * _GRAIN)
+
+
+def _squares(features: FloatMatrix, labels: FloatMatrix, others: FloatMatrix, other_labels: FloatMatrix) -> float:
+    """The summed squared error on other rows of least squares fitted on these."""
+    weights = np.linalg.lstsq(features, labels)[0]
+    return float(((np.clip(others @ weights, 0, 1) - other_labels) ** 2).sum())
+
+
+def replayed(manifest: ModelManifest, shards: Shards, rounds: int) -> FloatMatrix:
+    """The weights after so many rounds without encryption: plain steps in float64 on all rows in one place, other methods in the very
+    integers, because they choose between steps by their error."""
+    specification, bounds, objective = manifest.specification, manifest.bounds, manifest.objective
+    validation = specification.matrix(shards.validation)
+    parts = [specification.matrix(owner) for owner in shards.owners]
+    start = initial_weights(int(validation[1].sum()), len(validation[1]), manifest.dimension, bounds, objective)
+    unit = 2.0**bounds.weight_bits
+    if objective.method == "fixed":
+        x, y = np.concatenate([part for part, _ in parts]), np.concatenate([part for _, part in parts])
+        step = manifest.step / 2.0**STEP_BITS
+        return descend_float64(real(x, specification.feature_bits), y.astype(np.float64), np.array(start) / unit, step, rounds)[-1]
+    total = sum(len(labels) for _, labels in parts)
+    maps = [gradient_map(accumulate([part], manifest.dimension), total, specification.feature_bits, bounds, objective) for part in parts]
+
+    def error(tried: Sequence[int]) -> ErrorUnits:
+        return validation_error(tried, *validation, score_bits=manifest.score_bits, objective=objective)
+
+    weights, answered = start, list[Answered]()
+    for _ in range(rounds):
+        newest: Answered = (weights, [sum(entries) for entries in zip(*(member.at(weights) for member in maps), strict=True)])
+        point: Answered = minimiser(answered, newest, bounds) if objective.method == "conjugate-gradients" else newest
+        answered.append(newest)
+        weights, _ = search(point[0], point[1], manifest.step, bounds, error)
+    return np.array(weights) / unit
 
 
 def peers(

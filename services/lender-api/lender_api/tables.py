@@ -86,6 +86,9 @@ class Model(Base):
     terms: Mapped[dict[str, Any]] = mapped_column(JSONB)
     specification: Mapped[dict[str, Any]] = mapped_column(JSONB)
     bounds: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    objective: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    privacy: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    preparation: Mapped[list[dict[str, Any]]] = mapped_column(JSONB)
     features: Mapped[list[str]] = mapped_column(JSONB)
     step: Mapped[int] = mapped_column(BigInteger)
     escrow_wei: Mapped[Wei] = mapped_column(WeiColumn)
@@ -150,6 +153,7 @@ class Round(Base):
     error_after: Mapped[int | None] = mapped_column(BigInteger)
     new_weights_digest: Mapped[Digest | None] = mapped_column(DigestColumn)
     report: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)
+    sealed_gradient: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)  # what conjugate gradients go on from
     report_digest: Mapped[Digest | None] = mapped_column(DigestColumn)
     reward_wei: Mapped[Wei | None] = mapped_column(WeiColumn)
     pool_wei: Mapped[Wei | None] = mapped_column(WeiColumn)

@@ -27,7 +27,13 @@ async def main(stop: asyncio.Event) -> None:
         stack.push_async_callback(owner.close)
         pool = await stack.enter_async_context(JobPool(limits, processes=settings.job_processes, waiting=settings.job_waiting))
         async with asyncio.TaskGroup() as tasks:
-            world = World(pool=pool, owner=owner, node_tokens=tokens, minimum_key_bits=settings.minimum_key_bits)
+            world = World(
+                pool=pool,
+                owner=owner,
+                node_tokens=tokens,
+                minimum_key_bits=settings.minimum_key_bits,
+                job_threads=settings.job_threads,
+            )
             tasks.create_task(serve(create_app(world), settings, stop), name="api")
 
 

@@ -27,6 +27,7 @@ class World:
     owner: ServiceClient
     node_tokens: NodeTokens
     minimum_key_bits: int
+    job_threads: int = 1
 
 
 def create_app(world: World) -> FastAPI:
@@ -34,7 +35,13 @@ def create_app(world: World) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
-        yield {"pool": world.pool, "owner": world.owner, "node_tokens": world.node_tokens, "minimum_key_bits": world.minimum_key_bits}
+        yield {
+            "pool": world.pool,
+            "owner": world.owner,
+            "node_tokens": world.node_tokens,
+            "minimum_key_bits": world.minimum_key_bits,
+            "job_threads": world.job_threads,
+        }
 
     def ready(_: Request) -> Mapping[str, ReadyCheck]:
         return {"pool": world.pool.check}

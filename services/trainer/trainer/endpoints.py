@@ -38,8 +38,12 @@ async def compute(request: Request, wanted: StatisticsRequest) -> StatisticsRead
     """Stream the rows behind the ticket into a fresh process; the trainer itself holds a chunk of them at a time."""
     pool: JobPool = request.state.pool
     owner: ServiceClient = request.state.owner
-    header = json.dumps({"manifest": base64.b64encode(wanted.manifest).decode(), "minimum_key_bits": request.state.minimum_key_bits})
-    answer = await pool.run(Job.STATISTICS, header.encode(), _rows(owner, wanted.ticket))
+    header = {
+        "manifest": base64.b64encode(wanted.manifest).decode(),
+        "minimum_key_bits": request.state.minimum_key_bits,
+        "threads": request.state.job_threads,
+    }
+    answer = await pool.run(Job.STATISTICS, json.dumps(header).encode(), _rows(owner, wanted.ticket))
     return StatisticsRead.model_validate_json(answer)
 
 
@@ -61,13 +65,15 @@ async def step(request: Request, wanted: GradientStepRequest) -> Response:
     ticket = await _redeem(owner, wanted.ticket)
     if ticket.manifest_digest != digest_of(wanted.manifest).hex() or ticket.weights_digest != digest_of(wanted.weights).hex():
         raise TicketForOtherArtifacts
+    model = {"manifest": base64.b64encode(wanted.manifest).decode(), "minimum_key_bits": request.state.minimum_key_bits}
     header = {
-        "manifest": base64.b64encode(wanted.manifest).decode(),
+        **model,
         "weights": base64.b64encode(wanted.weights).decode(),
         "ticket": ticket.model_dump(mode="json"),
-        "minimum_key_bits": request.state.minimum_key_bits,
+        "cores": request.state.job_threads,
     }
     artifact = await pool.run(Job.GRADIENT_STEP, json.dumps(header).encode())
+    pool.prepare(json.dumps(model).encode())  # a round of this model is likely to be followed by its next
     return Response(artifact, media_type=DAG_CBOR)
 
 

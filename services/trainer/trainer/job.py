@@ -1,27 +1,24 @@
 """The entry of a job's process: limits first, then the imports, then one job from standard input to standard output.
 
 Started as `python -I -m trainer.job <memory> <cpu> <parent>`. Standard input is one line `<job> <header length>`, the header (JSON) and,
-for statistics, the rows as CSV. The exit code tells how it ended: 0 with the answer, EXIT_REFUSED with the reason as JSON, anything else
-with the error's class and places (never its message: it may quote a row) on standard error.
+for statistics, the rows: CSV, or Parquet behind its frame. A preparation may come first, and is kept for that one job. The exit code tells
+how it ended: 0 with the answer, EXIT_REFUSED with the reason as JSON, anything else with the error's class and places (never its message:
+it may quote a row) on standard error.
 """
 
 from __future__ import annotations
 
-import ctypes
 import json
-import os
-import resource
-import signal
 import sys
 import traceback
 from enum import StrEnum
 from types import TracebackType
 from typing import BinaryIO
 
+from hessian.confinement import confine
+
 EXIT_REFUSED = 3
 EXIT_OUT_OF_MEMORY = 4
-OPEN_FILES = 64
-_PR_SET_PDEATHSIG = 1
 
 
 class Job(StrEnum):
@@ -29,27 +26,35 @@ class Job(StrEnum):
 
     STATISTICS = "statistics"
     GRADIENT_STEP = "gradient-step"
+    PREPARATION = "preparation"  # answers nothing: the process waits for its one job
 
 
 def main(arguments: list[str], source: BinaryIO, answer: BinaryIO) -> int:
     """Run one job and return the exit code."""
     memory_bytes, cpu_seconds, parent = (int(argument) for argument in arguments)
     sys.excepthook = _tell_place_only
-    _die_with_parent(parent)
-    _limit(memory_bytes, cpu_seconds)
+    confine(memory_bytes, cpu_seconds, parent)
 
     # after the limits, and before the job arrives: a waiting interpreter has these ready
     from hessian.errors import HessianError
     from trainer import gradient, statistics
+    from trainer.cores import spread_over
 
-    first = source.readline()
-    if not first:  # the pool closed: nothing to do
+    prepared = None
+    while first := source.readline():
+        name, length = first.decode().split()
+        header = source.read(int(length))
+        if Job(name) is not Job.PREPARATION:
+            break
+        prepared = gradient.prepare(json.loads(header))
+    else:  # the pool closed: nothing to do
         return 0
-    name, length = first.decode().split()
-    header = source.read(int(length))
     try:
         wanted = json.loads(header)
-        result = statistics.run(wanted, source) if Job(name) is Job.STATISTICS else gradient.run(wanted)
+        if Job(name) is Job.STATISTICS:
+            result = statistics.run(wanted, source)
+        else:
+            result = gradient.run(wanted, prepared, spread_over(wanted["cores"]))
     except HessianError as refusal:
         answer.write(json.dumps({"reason": type(refusal).__name__, "sentence": refusal.sentence}).encode())
         return EXIT_REFUSED
@@ -57,23 +62,6 @@ def main(arguments: list[str], source: BinaryIO, answer: BinaryIO) -> int:
         return EXIT_OUT_OF_MEMORY
     answer.write(result)
     return 0
-
-
-def _limit(memory_bytes: int, cpu_seconds: int) -> None:
-    """No more memory, time, files or dumps than one job may have; a job writes no file at all."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
-    resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds + 1))
-    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
-
-
-def _die_with_parent(parent: int) -> None:
-    """On Linux the kernel ends this process when the trainer dies, however it dies."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(1)
 
 
 def _tell_place_only(kind: type[BaseException], _error: BaseException, trace: TracebackType | None) -> None:

@@ -17,15 +17,18 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import structlog
 
+from hessian.confinement import environment
 from hessian.errors import HessianError, Malformed, Refused, Unavailable
 from trainer.job import EXIT_OUT_OF_MEMORY, EXIT_REFUSED, Job
 
 log = structlog.get_logger()
 _READ_BYTES = 1 << 16
 _ERROR_BYTES = 4096
+_BROKEN_READER = (-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGFPE)
 PROGRAM = ("-I", "-m", "trainer.job")
 
 
@@ -70,6 +73,7 @@ class JobPool:
         self._admitted = 0
         self._idle: list[Process] = []
         self._running: set[Process] = set()
+        self._prepared_for: WeakKeyDictionary[Process, bytes] = WeakKeyDictionary()
         self._drained = asyncio.Event()
         self._drained.set()
 
@@ -104,6 +108,15 @@ class JobPool:
                 return await self._run(job, header, body)
         finally:
             self._admitted -= 1
+
+    def prepare(self, header: bytes) -> None:
+        """Let the process that takes the next job make ready for one of this model; it still serves exactly one job."""
+        if not self._idle:
+            return
+        process = self._idle[-1]
+        if process.stdin is not None and process.returncode is None and self._prepared_for.get(process) != header:
+            self._prepared_for[process] = header
+            process.stdin.write(_framed(Job.PREPARATION, header))
 
     async def _run(self, job: Job, header: bytes, body: AsyncIterator[bytes] | None) -> bytes:
         process = await self._take()
@@ -146,8 +159,6 @@ class JobPool:
 
     async def _start(self) -> Process:
         limits = self._limits
-        # nothing of this service's environment reaches a job; one thread of linear algebra is one job's share of the processor
-        environment = {"PATH": os.defpath, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "LC_ALL": "C.UTF-8"}
         return await asyncio.create_subprocess_exec(
             sys.executable,
             *self._program,
@@ -157,7 +168,7 @@ class JobPool:
             stdin=PIPE,
             stdout=PIPE,
             stderr=PIPE,
-            env=environment,
+            env=environment(),
             cwd="/",
             start_new_session=True,
         )
@@ -178,6 +189,8 @@ class JobPool:
             return JobLimitExceeded(f"the job needed more than {self._limits.memory_bytes} bytes of memory")
         if code in (-signal.SIGXCPU, -signal.SIGKILL):
             return JobLimitExceeded(f"the job was stopped by a limit (memory, or {self._limits.cpu_seconds} s of processor time)")
+        if job is Job.STATISTICS and code in _BROKEN_READER:
+            return JobRefused("the file is damaged: reading it broke the process that did nothing else")
         return JobCrashed(f"the job's process ended with code {code}")
 
 
@@ -185,13 +198,17 @@ async def _feed(process: Process, job: Job, header: bytes, body: AsyncIterator[b
     """Write the job to the child's standard input. A child that ended early is judged by its exit code, not here."""
     assert process.stdin is not None  # noqa: S101 - opened as a pipe
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        process.stdin.write(f"{job.value} {len(header)}\n".encode() + header)
+        process.stdin.write(_framed(job, header))
         await process.stdin.drain()
         if body is not None:
             async for chunk in body:
                 process.stdin.write(chunk)
                 await process.stdin.drain()
         process.stdin.write_eof()
+
+
+def _framed(job: Job, header: bytes) -> bytes:
+    return f"{job.value} {len(header)}\n".encode() + header
 
 
 async def _read_up_to(stream: asyncio.StreamReader | None, limit: int, *, keep_reading: bool) -> bytes:

@@ -5,8 +5,9 @@ A refusal never repeats the cell: rows are private, and refusals travel into ans
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,9 @@ from numpy.typing import NDArray
 from hessian.errors import Malformed
 
 # ASCII digits only: float() would also take "1_000", " 1 ", "٣", "nan" and "infinity".
-_NUMBER = re.compile(r"-?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]{1,4})?", re.ASCII)
+NUMBER = r"-?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
+_NUMBER = re.compile(NUMBER, re.ASCII)
+_NO_NUMBER = "not a decimal number"
 
 
 class CellRefused(Malformed):
@@ -27,11 +30,23 @@ class CellRefused(Malformed):
         self.reason = reason
 
 
-def numbers(cells: Sequence[str], column: str, minimum: float, maximum: float, *, first_row: int = 1) -> NDArray[np.float64]:
-    """The cells as float64. Raises CellRefused for what is no decimal number or lies outside [minimum, maximum]."""
-    _check(cells, column, first_row, lambda cell: _NUMBER.fullmatch(cell) is not None, "not a decimal number")
-    values = np.array([float(cell) for cell in cells], dtype=np.float64)
-    outside = np.flatnonzero(~((values >= minimum) & (values <= maximum)))
+def numbers(
+    cells: Sequence[str],
+    column: str,
+    minimum: float,
+    maximum: float,
+    *,
+    missing: Collection[str] = (),
+    unit: str = "",
+    first_row: int = 1,
+) -> NDArray[np.float64]:
+    """The cells as float64, NaN for those in `missing`; a `unit` behind the number is dropped.
+
+    Raises CellRefused for what is no decimal number or lies outside [minimum, maximum].
+    """
+    _check(cells, column, first_row, lambda cell: cell in missing or _NUMBER.fullmatch(cell.removesuffix(unit)) is not None, _NO_NUMBER)
+    values = np.array([math.nan if cell in missing else float(cell.removesuffix(unit)) for cell in cells], dtype=np.float64)
+    outside = np.flatnonzero(~((values >= minimum) & (values <= maximum)) & ~np.isnan(values))
     if len(outside):
         raise CellRefused(first_row + int(outside[0]), column, f"outside the legal range from {minimum:g} to {maximum:g}")
     return values

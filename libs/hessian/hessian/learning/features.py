@@ -4,8 +4,9 @@ The lender publishes it in the model manifest, fitted on its own validation rows
 the same integers with it. Real parameters are integers in billionths; entries of φ(x) are integers at 2^-feature_bits. An entry is
 
     intercept   1
-    numeric     (clip(v, clip_low, clip_high) − mean) / scale
-    level       ([the cell belongs to the level] − mean) / scale     one entry per level of a category
+    numeric     (clip(v, clip_low, clip_high) − mean) / scale      0 where the value is missing, if the column may lack values
+    missing     ([the value is missing] − mean) / scale            a second entry of a column that lacks values often
+    level       ([the cell belongs to the level] − mean) / scale   one entry per level of a category
 
 `scale` is free (a diagonal preconditioner), so the bounds below are derived from the specification alone, never from rows.
 """
@@ -14,6 +15,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -21,18 +24,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hessian.identifiers import Digest
-from hessian.learning.cells import numbers, positions
 from hessian.learning.columns import (
     Columns,
     Feature,
+    Indicator,
     Label,
     Numeric,
+    Parsed,
     SpecificationRefused,
     column_of,
     feature_from_plain,
     feature_to_plain,
     label_from_plain,
     label_to_plain,
+    parse_cells,
 )
 from hessian.learning.plain import BILLION, Fields, Plain
 
@@ -41,6 +46,7 @@ LARGEST_QUANTISED_ENTRY = 2**26  # its square still lets float64 add up two rows
 INTERCEPT = "intercept"
 
 IntMatrix = NDArray[np.int64]
+FloatMatrix = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,7 @@ class FeatureSpecification:
 
     @property
     def dimension(self) -> int:
-        """d: the intercept, one entry per numeric column, one per level."""
+        """d: the intercept, one entry per numeric column, one more where a missing value has its own, one per level."""
         return 1 + sum(len(feature.entry_names) for feature in self.features)
 
     @cached_property
@@ -118,19 +124,30 @@ class FeatureSpecification:
 
     # Rows
 
+    def encode(self, parsed: Sequence[Parsed], entries: FloatMatrix) -> None:
+        """Write φ of n rows into `entries`, n × d: integers at 2^-feature_bits, held exactly in float64.
+
+        `parsed` has one array of n for each feature: a number's values within its legal range, NaN where missing; of a category the
+        position of each row's level.
+        """
+        entries[:, 0] = self._one
+        place = 1
+        for feature, values in zip(self.features, parsed, strict=True):
+            if isinstance(feature, Numeric):
+                own = entries[:, place : place + len(feature.entry_names)]
+                self._encode_number(feature, values.astype(np.float64, copy=False), own)
+            else:
+                table = self._extremes(feature).astype(np.float64)
+                for entry in range(table.shape[1]):
+                    np.take(table[:, entry], values.astype(np.intp, copy=False), out=entries[:, place + entry])
+            place += len(feature.entry_names)
+
     def design(self, columns: Columns, *, first_row: int = 1) -> IntMatrix:
         """φ of every row, n × d at 2^-feature_bits; the label is not needed. Raises CellRefused, ColumnMissing."""
-        rows = len(column_of(columns, self.features[0].name))
-        parts = [np.full((rows, 1), self._one, dtype=np.int64)]
-        for feature in self.features:
-            cells = column_of(columns, feature.name)
-            if isinstance(feature, Numeric):
-                values = numbers(cells, feature.name, feature.minimum / BILLION, feature.maximum / BILLION, first_row=first_row)
-                parts.append(self._numeric_entries(feature, values))
-            else:
-                level = positions(cells, feature.name, feature.level_of, otherwise=feature.other, first_row=first_row)
-                parts.append(self._extremes(feature)[level])
-        return np.concatenate(parts, axis=1)
+        parsed = [parse_cells(feature, column_of(columns, feature.name), first_row=first_row) for feature in self.features]
+        entries = np.empty((len(parsed[0]), self.dimension), order="F")
+        self.encode(parsed, entries)
+        return entries.astype(np.int64, order="C")
 
     def matrix(self, columns: Columns, *, first_row: int = 1) -> tuple[IntMatrix, IntMatrix]:
         """(X, y) of a batch of columns of raw cells: X n × d at 2^-feature_bits, y n of {0, 1}. `first_row` numbers the batch's first row.
@@ -143,21 +160,36 @@ class FeatureSpecification:
     def _one(self) -> int:
         return 1 << self.feature_bits
 
-    def _quantise(self, values: NDArray[np.float64], mean: int, scale: int) -> IntMatrix:
-        # Only operations that IEEE 754 rounds correctly: every machine computes the same integers, and the map stays monotone.
-        return np.rint((values - mean / BILLION) / (scale / BILLION) * self._one).astype(np.int64)
+    def _quantise(self, values: NDArray[np.float64], mean: int, scale: int) -> NDArray[np.float64]:
+        """In place, by operations that IEEE 754 rounds correctly: every machine computes the same integers, and the map stays monotone."""
+        np.subtract(values, mean / BILLION, out=values)
+        np.divide(values, scale / BILLION, out=values)
+        np.multiply(values, self._one, out=values)
+        return np.rint(values, out=values)
 
-    def _numeric_entries(self, feature: Numeric, values: NDArray[np.float64]) -> IntMatrix:
-        clipped = np.clip(values, feature.clip_low / BILLION, feature.clip_high / BILLION)
-        return self._quantise(clipped, feature.mean, feature.scale)[:, np.newaxis]
+    def _encode_number(self, feature: Numeric, values: NDArray[np.float64], entries: FloatMatrix) -> None:
+        own = entries[:, 0]
+        np.clip(values, feature.clip_low / BILLION, feature.clip_high / BILLION, out=own)
+        self._quantise(own, feature.mean, feature.scale)
+        if feature.missing_values:
+            missing = np.isnan(own)
+            own[missing] = 0
+            if feature.indicator:
+                np.take(self._indicator(feature.indicator), missing.astype(np.intp), out=entries[:, 1])
+
+    def _indicator(self, indicator: Indicator) -> NDArray[np.float64]:
+        """The entry where it does not hold, and where it does."""
+        return self._quantise(np.array([0.0, 1.0]), indicator.mean, indicator.scale)
 
     def _extremes(self, feature: Feature) -> IntMatrix:
-        """The entries of a feature at the ends of its range: two rows for a number, one row per level for a category."""
+        """The entries of a feature at the ends of its range: a number's clips and then "missing", or one row per level."""
         if isinstance(feature, Numeric):
-            return self._numeric_entries(feature, np.array([feature.clip_low / BILLION, feature.clip_high / BILLION]))
-        indicators = np.eye(len(feature.levels))
-        entries = [self._quantise(indicators[:, j], level.mean, level.scale) for j, level in enumerate(feature.levels)]
-        return np.stack(entries, axis=1)
+            values = np.array([feature.clip_low / BILLION, feature.clip_high / BILLION, *([math.nan] if feature.missing_values else [])])
+            entries = np.empty((len(values), len(feature.entry_names)))
+            self._encode_number(feature, values, entries)
+            return entries.astype(np.int64)
+        indicators = [self._indicator(level.indicator).astype(np.int64) for level in feature.levels]
+        return np.stack([np.where(np.arange(len(indicators)) == j, each[1], each[0]) for j, each in enumerate(indicators)], axis=1)
 
     # Plain form (the manifest's and the REST interface's)
 

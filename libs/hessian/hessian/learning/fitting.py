@@ -21,10 +21,12 @@ from hessian.learning.columns import (
     Category,
     Columns,
     Feature,
+    Indicator,
     Label,
     Level,
     Numeric,
     SpecificationRefused,
+    check_number_cells,
     column_of,
     label_from_plain,
 )
@@ -38,18 +40,26 @@ class FitRefused(Malformed):
 
 @dataclass(frozen=True)
 class NumericOutline:
-    """A numeric column and its legal range, in billionths; `clip` (low, high) where standard deviations do not fit the column."""
+    """A numeric column and its legal range, in billionths; `clip` (low, high) where standard deviations do not fit the column.
+
+    `missing_values`: the raw cells that mean "no value"; without any, such a cell is refused. `indicator`: whether they have an entry of
+    their own. `unit`: what may stand behind a number.
+    """
 
     name: str
     minimum: int
     maximum: int
     clip: tuple[int, int] | None = None
+    missing_values: tuple[str, ...] = ()
+    indicator: bool = False
+    unit: str = ""
 
     def __post_init__(self) -> None:
         if self.minimum > self.maximum:
             raise SpecificationRefused(f"column {self.name!r}: the minimum is above the maximum")
         if self.clip is not None and not self.minimum <= self.clip[0] <= self.clip[1] <= self.maximum:
             raise SpecificationRefused(f"column {self.name!r}: the clips must lie in order within the legal range")
+        check_number_cells(self.name, self.missing_values, self.unit, has_indicator=self.indicator)
 
 
 @dataclass(frozen=True)
@@ -116,16 +126,23 @@ def _standardise(outline: Outline, feature: NumericOutline | CategoryOutline, ce
         level = positions(cells, feature.name, bare.level_of, otherwise=bare.other)
         shares = np.bincount(level, minlength=len(bare.levels)) / len(level)
         return Category(feature.name, tuple(replace(each, mean=_rounded(share)) for each, share in zip(bare.levels, shares, strict=True)))
-    values = numbers(cells, feature.name, feature.minimum / BILLION, feature.maximum / BILLION)
+    low, high = feature.minimum / BILLION, feature.maximum / BILLION
+    cells_read = numbers(cells, feature.name, low, high, missing=frozenset(feature.missing_values), unit=feature.unit)
+    values = cells_read[~np.isnan(cells_read)]
+    if not len(values):
+        raise FitRefused(f"column {feature.name!r} holds no value in the validation rows")
     middle, reach = float(values.mean()), outline.clip_deviations * float(values.std())
-    low = min(max(feature.minimum, _rounded(middle - reach)), feature.maximum)
-    high = max(low, min(feature.maximum, _rounded(middle + reach)))
-    low, high = feature.clip or (low, high)
-    clipped = np.clip(values, low / BILLION, high / BILLION)
+    clip_low = min(max(feature.minimum, _rounded(middle - reach)), feature.maximum)
+    clip_high = max(clip_low, min(feature.maximum, _rounded(middle + reach)))
+    clip_low, clip_high = feature.clip or (clip_low, clip_high)
+    clipped = np.clip(values, clip_low / BILLION, clip_high / BILLION)
     # A constant column has clips and mean at one point: its entry is 0 for every row, whatever the scale.
-    deviation = float(clipped.std()) if low < high else 1.0
-    mean = min(max(low, _rounded(float(clipped.mean()))), high)
-    return Numeric(feature.name, feature.minimum, feature.maximum, low, high, mean, max(1, _rounded(deviation)))
+    deviation = float(clipped.std()) if clip_low < clip_high else 1.0
+    mean = min(max(clip_low, _rounded(float(clipped.mean()))), clip_high)
+    share = _rounded(1 - len(values) / len(cells_read))
+    indicator = Indicator(share, BILLION) if feature.indicator else None
+    legal, clips, scale = (feature.minimum, feature.maximum), (clip_low, clip_high), max(1, _rounded(deviation))
+    return Numeric(feature.name, *legal, *clips, mean, scale, feature.missing_values, indicator, feature.unit)
 
 
 def _relevance_factors(entries: IntMatrix, labels: IntMatrix, floor: int) -> list[float]:
@@ -140,7 +157,8 @@ def _relevance_factors(entries: IntMatrix, labels: IntMatrix, floor: int) -> lis
 
 def _scaled(feature: Feature, factors: Sequence[float]) -> Feature:
     if isinstance(feature, Numeric):
-        return replace(feature, scale=round(feature.scale / factors[0]))
+        indicator = feature.indicator and replace(feature.indicator, scale=round(feature.indicator.scale / factors[1]))
+        return replace(feature, scale=round(feature.scale / factors[0]), indicator=indicator)
     levels = (replace(level, scale=round(level.scale / factor)) for level, factor in zip(feature.levels, factors, strict=True))
     return replace(feature, levels=tuple(levels))
 

@@ -18,6 +18,7 @@ from hessian.learning.features import FeatureSpecification, IntMatrix
 LONGEST_RECORD = 1 << 20  # characters of one row, quoted line ends included
 MOST_COLUMNS = 4096
 BATCH_ROWS = 4096
+NO_ROWS = "the table has a header but no rows"
 
 
 class RowsRefused(Malformed):
@@ -32,9 +33,9 @@ class Batch:
     columns: dict[str, list[str]]
 
 
-def text_lines(chunks: Iterable[bytes]) -> Iterator[str]:
+def text_lines(chunks: Iterable[bytes], *, encoding: str = "utf-8-sig") -> Iterator[str]:
     """The lines of a byte stream, line ends kept. Raises RowsRefused for what is not UTF-8 or a line longer than a record may be."""
-    decoder = codecs.getincrementaldecoder("utf-8-sig")("strict")
+    decoder = codecs.getincrementaldecoder(encoding)("strict")
     left = ""
     for chunk in chunks:
         *lines, left = (left + _decoded(decoder, chunk)).split("\n")
@@ -49,25 +50,45 @@ def text_lines(chunks: Iterable[bytes]) -> Iterator[str]:
 
 def read_columns(lines: Iterable[str], wanted: Sequence[str] | None = None, *, batch_rows: int = BATCH_ROWS) -> Iterator[Batch]:
     """Batches of the wanted columns (None: all). Raises RowsRefused, ColumnMissing; a table without rows is refused."""
-    records = _records(lines)
-    header = _header(next(records, None))
-    places = {name: place for place, name in enumerate(header)}
-    for name in wanted if wanted is not None else header:
-        if name not in places:
-            raise ColumnMissing(f"the column {name!r} is missing")
-    chosen = {name: places[name] for name in (wanted if wanted is not None else header)}
-    first_row, pending = 1, list[list[str]]()
-    for row, record in enumerate(records, start=1):
+    lines = iter(lines)
+    header = read_header(lines)
+    rows = 0
+    for batch in read_records(lines, header, wanted, batch_rows=batch_rows):
+        rows += 1
+        yield batch
+    if not rows:
+        raise RowsRefused(NO_ROWS)
+
+
+def read_header(lines: Iterator[str]) -> list[str]:
+    """The column names: the first record, and no line more. Raises RowsRefused."""
+    return check_header(next(_records(lines, 0), None))
+
+
+def read_records(
+    lines: Iterable[str], header: Sequence[str], wanted: Sequence[str] | None = None, *, first_row: int = 1, batch_rows: int = BATCH_ROWS
+) -> Iterator[Batch]:
+    """Batches of what stands below the header, its first row numbered `first_row`. Raises RowsRefused, ColumnMissing."""
+    chosen = chosen_places(header, wanted)
+    begin, pending = first_row, list[list[str]]()
+    for row, record in enumerate(_records(lines, first_row), start=first_row):
         if len(record) != len(header):
             raise RowsRefused(f"row {row} has {len(record)} cells, the header has {len(header)}")
         pending.append(record)
         if len(pending) == batch_rows:
-            yield Batch(first_row, {name: [record[place] for record in pending] for name, place in chosen.items()})
-            first_row, pending = row + 1, []
+            yield Batch(begin, {name: [record[place] for record in pending] for name, place in chosen.items()})
+            begin, pending = row + 1, []
     if pending:
-        yield Batch(first_row, {name: [record[place] for record in pending] for name, place in chosen.items()})
-    elif first_row == 1:
-        raise RowsRefused("the table has a header but no rows")
+        yield Batch(begin, {name: [record[place] for record in pending] for name, place in chosen.items()})
+
+
+def chosen_places(header: Sequence[str], wanted: Sequence[str] | None) -> dict[str, int]:
+    """The wanted columns (None: all) and where each stands. Raises ColumnMissing."""
+    places = {name: place for place, name in enumerate(header)}
+    for name in wanted if wanted is not None else header:
+        if name not in places:
+            raise ColumnMissing(f"the column {name!r} is missing")
+    return {name: places[name] for name in (wanted if wanted is not None else header)}
 
 
 def read_batches(
@@ -78,7 +99,8 @@ def read_batches(
         yield specification.matrix(batch.columns, first_row=batch.first_row)
 
 
-def _header(names: list[str] | None) -> list[str]:
+def check_header(names: list[str] | None) -> list[str]:
+    """Column names that can be told apart. Raises RowsRefused."""
     if names is None:
         raise RowsRefused("the table is empty: it needs a header and rows")
     if len(names) > MOST_COLUMNS:
@@ -90,8 +112,8 @@ def _header(names: list[str] | None) -> list[str]:
     return names
 
 
-def _records(lines: Iterable[str]) -> Iterator[list[str]]:
-    """The csv module's records, its errors translated, each record's size bounded before it is built."""
+def _records(lines: Iterable[str], row: int) -> Iterator[list[str]]:
+    """The csv module's records, its errors translated, each record's size bounded before it is built. `row` numbers the first one."""
     spent = 0
 
     def counted() -> Iterator[str]:
@@ -99,22 +121,21 @@ def _records(lines: Iterable[str]) -> Iterator[list[str]]:
         for line in lines:
             spent += len(line)
             if spent > LONGEST_RECORD:
-                raise RowsRefused(f"a row is longer than {LONGEST_RECORD} characters (a quote that is never closed?)")
+                raise RowsRefused(f"row {row} is longer than {LONGEST_RECORD} characters (a quote that is never closed?)")
             yield line
 
     reader = csv.reader(counted(), strict=True)
-    number = 0
     while True:
         try:
             record = next(reader, None)
         except csv.Error as error:
-            raise RowsRefused(f"the table is not CSV at line {reader.line_num}: {error}") from error
+            raise RowsRefused(f"the table is not CSV at row {row}: {error}") from error
         if record is None:
             return
         if any("\0" in cell for cell in record):
-            raise RowsRefused(f"row {number} holds a NUL character")
+            raise RowsRefused(f"row {row} holds a NUL character")
         yield record
-        number += 1
+        row += 1
         spent = 0
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hessian.errors import Malformed, Violated
-from hessian.learning.features import LARGEST_DIMENSION, IntMatrix
+from hessian.learning.features import LARGEST_DIMENSION, FloatMatrix, IntMatrix
 from hessian.learning.plain import Fields, Plain, ShapeRefused
 
 _FLOAT64_EXACT = 2**53
@@ -67,17 +67,13 @@ class SufficientStatistics:
 
 def accumulate(blocks: Iterable[tuple[IntMatrix, IntMatrix]], dimension: int) -> SufficientStatistics:
     """The statistics of a stream of (X block n × d, y block n of {0, 1}). Raises InexactSum, StatisticsRefused for a wrong shape."""
-    sums = _Sums(dimension)
-    rows = 0
+    sums = Sums(dimension)
     for features, labels in blocks:
         if features.ndim != 2 or features.shape[1] != dimension or labels.shape != features.shape[:1]:
             raise StatisticsRefused("a block's shape does not fit the specification")
-        rows += len(labels)
-        sums.add(np.column_stack([features, 2 * labels - 1]))
-    total = sums.total()
-    return SufficientStatistics(
-        rows, tuple(tuple(line[:dimension]) for line in total[:dimension]), tuple(line[dimension] for line in total[:dimension])
-    )
+        largest = int(np.abs(features).max(initial=0))
+        sums.add(np.column_stack([features, 2 * labels - 1]).astype(np.float64), largest)
+    return sums.statistics()
 
 
 def pooled(parts: Iterable[SufficientStatistics]) -> SufficientStatistics:
@@ -91,36 +87,53 @@ def pooled(parts: Iterable[SufficientStatistics]) -> SufficientStatistics:
     return SufficientStatistics(sum(part.rows for part in members), gram, moment)
 
 
-class _Sums:
-    """Σ zᵀz over rows z = (x, 2y − 1), exactly."""
+class Sums:
+    """Σ zᵀz over rows z = (x, 2y − 1), exactly. Not for two threads at once: each has its own, and they are merged."""
 
     def __init__(self, dimension: int) -> None:
+        self.rows = 0
         self._recent = np.zeros((dimension + 1, dimension + 1), dtype=np.int64)
         self._recent_bound = 0
-        self._earlier: list[list[int]] = [[0] * (dimension + 1) for _ in range(dimension + 1)]
+        self._earlier: list[list[int]] | None = None  # what outgrew 64 bits
 
-    def add(self, block: IntMatrix) -> None:
-        largest = max(1, int(np.abs(block).max(initial=0)))
-        step = _FLOAT64_EXACT // largest**2  # rows whose products still add up below 2^53
+    def add(self, block: FloatMatrix, largest: int) -> None:
+        """Rows z (n × (d + 1)): integers in float64, none of x above `largest`. Raises InexactSum when a square would not be exact."""
+        square = max(1, largest) ** 2
+        step = _FLOAT64_EXACT // square  # rows whose products still add up below 2^53
         if step == 0:
             raise InexactSum
         for start in range(0, len(block), step):
-            part = block[start : start + step].astype(np.float64)
-            bound = len(part) * largest**2
-            if self._recent_bound + bound >= _INT64_END:
-                self._spill()
+            part = block[start : start + step]
+            self._make_room(len(part) * square)
             self._recent += (part.T @ part).astype(np.int64)
-            self._recent_bound += bound
+        self.rows += len(block)
 
-    def total(self) -> list[list[int]]:
-        self._spill()
-        return self._earlier
+    def merge(self, other: Sums) -> None:
+        """Add another's rows to these."""
+        self._make_room(other._recent_bound)
+        self._recent += other._recent
+        if other._earlier is not None:
+            self._earlier = _added(self._earlier, other._earlier)
+        self.rows += other.rows
 
-    def _spill(self) -> None:
-        recent: list[list[int]] = self._recent.tolist()
-        self._earlier = [[a + b for a, b in zip(*lines, strict=True)] for lines in zip(self._earlier, recent, strict=True)]
-        self._recent[:] = 0
-        self._recent_bound = 0
+    def statistics(self) -> SufficientStatistics:
+        """G and h so far."""
+        total = _added(self._earlier, self._recent.tolist())
+        return SufficientStatistics(self.rows, tuple(tuple(line[:-1]) for line in total[:-1]), tuple(line[-1] for line in total[:-1]))
+
+    def _make_room(self, bound: int) -> None:
+        """So that entries up to `bound` can be added within 64 bits."""
+        if self._recent_bound + bound >= _INT64_END:
+            self._earlier = _added(self._earlier, self._recent.tolist())
+            self._recent[:] = 0
+            self._recent_bound = 0
+        self._recent_bound += bound
+
+
+def _added(earlier: list[list[int]] | None, more: list[list[int]]) -> list[list[int]]:
+    if earlier is None:
+        return more
+    return [[a + b for a, b in zip(*lines, strict=True)] for lines in zip(earlier, more, strict=True)]
 
 
 def _integers(texts: tuple[str, ...]) -> tuple[int, ...]:

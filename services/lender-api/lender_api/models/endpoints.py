@@ -17,8 +17,10 @@ from hessian.learning.affine import BoundsRefused
 from hessian.learning.cells import CellRefused
 from hessian.learning.columns import ColumnMissing, SpecificationRefused
 from hessian.learning.fitting import FitRefused
+from hessian.learning.objective import ObjectiveRefused
 from hessian.paillier.packing import LayoutRefused
 from hessian.postgres.idempotency import IdempotencyKeyReused, once
+from hessian.privacy.requirement import PrivacyRefused
 from hessian.service.edge import StrictJsonRoute
 from hessian.service.fields import IdempotencyKey, Page, PageLimit, next_cursor, page_after
 from hessian.service.problems import refusals
@@ -48,7 +50,8 @@ After = Annotated[int, Depends(page_after)]
     status_code=HTTPStatus.ACCEPTED,
     responses=refusals(
         ValidationSetUnknown, KeyTooSmall, BalanceTooLow, TermsRefused, TooFewRows, WeightsTooLarge, LayoutRefused, BoundsRefused,
-        CellRefused, ColumnMissing, FitRefused, SpecificationRefused, ArtifactRefused, IdempotencyKeyReused,
+        CellRefused, ColumnMissing, FitRefused, SpecificationRefused, ObjectiveRefused, PrivacyRefused, ArtifactRefused,
+        IdempotencyKeyReused,
     ),
     summary="Create a model",
 )  # fmt: skip

@@ -9,14 +9,22 @@ from hessian.errors import Malformed
 from hessian.identifiers import ErrorUnits
 from hessian.learning.affine import FixedPointBounds, bounds_for, initial_weights, step_size
 from hessian.learning.columns import Columns
-from hessian.learning.features import FeatureSpecification
+from hessian.learning.features import FeatureSpecification, IntMatrix
 from hessian.learning.fitting import Outline, fit
 from hessian.learning.metrics import validation_error
+from hessian.learning.objective import Objective
+from hessian.learning.plain import BILLION
 from hessian.learning.statistics import accumulate
 from hessian.paillier.packing import slot_layout
+from hessian.privacy.accounting import rho_for
+from hessian.privacy.clipping import norm_quantile
+from hessian.privacy.requirement import PrivacyRequirement
 
 ROWS_PER_ENTRY = 10
 """Validation rows per entry of the model: below that the fitted scales and the measured error are noise."""
+
+CLIP_SHARE = 0.5
+"""Rows that keep their length when nobody chose a clip norm: a shorter norm bends more rows, a longer one needs more noise for all."""
 
 LARGEST_ARTIFACT = 1 << 20
 _ROOM_FOR_NAMES = 64 * 1024
@@ -31,6 +39,15 @@ class WeightsTooLarge(Malformed):
 
 
 @dataclass(frozen=True, slots=True)
+class PrivacyWish:
+    """`epsilon` and `delta` at 10^-15; `clip_norm` in billionths, or None for what CLIP_SHARE of the validation rows keep."""
+
+    epsilon: int
+    delta: int
+    clip_norm: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Fitted:
     """A model before its first round: `weights` at 2^-weight_bits, `step` at 2^-32, `error` of these weights."""
 
@@ -39,13 +56,17 @@ class Fitted:
     step: int
     weights: tuple[int, ...]
     error: ErrorUnits
+    privacy: PrivacyRequirement | None = None
 
 
-def fit_model(outline: Outline, columns: Columns, *, key_bits: int, cohort_size: int) -> Fitted:
+def fit_model(
+    outline: Outline, columns: Columns, objective: Objective, *, key_bits: int, cohort_size: int, privacy: PrivacyWish | None = None
+) -> Fitted:
     """Fit on all validation rows.
 
     Raises CellRefused, ColumnMissing, FitRefused, SpecificationRefused, BoundsRefused, TooFewRows, WeightsTooLarge, ArtifactRefused or
-    ShapeRefused when the specification could not be published, and LayoutRefused when the bounds do not fit the key.
+    ShapeRefused when the specification could not be published, PrivacyRefused for a norm or a strength that cannot be kept, and
+    LayoutRefused when the bounds do not fit the key.
     """
     specification = fit(outline, columns)
     features, labels = specification.matrix(columns)
@@ -56,13 +77,26 @@ def fit_model(outline: Outline, columns: Columns, *, key_bits: int, cohort_size:
         raise WeightsTooLarge(f"{d} weights under a key of {key_bits} bits do not fit one artifact of 1 MiB")
     # what is published must be readable by everybody else
     FeatureSpecification.from_plain(codec.decode(codec.encode(specification.to_plain())))
-    bounds = bounds_for(specification)
+    step = step_size(accumulate([(features, labels)], d), specification.feature_bits, objective)
+    requirement = None if privacy is None else _requirement(privacy, features, specification.feature_bits)
+    if requirement is None:
+        bounds = bounds_for(specification, objective=objective, step=step)
+    else:
+        bounds = requirement.bounds(specification, objective, step)
     slot_layout(key_bits, bound=bounds.slot_bound(cohort_size, d))
-    weights = tuple(initial_weights(int(labels.sum()), rows, d, bounds))
+    weights = tuple(initial_weights(int(labels.sum()), rows, d, bounds, objective))
     return Fitted(
         specification=specification,
         bounds=bounds,
-        step=step_size(accumulate([(features, labels)], d), specification.feature_bits),
+        step=step,
         weights=weights,
-        error=validation_error(weights, features, labels, score_bits=bounds.weight_bits + specification.feature_bits),
+        error=validation_error(weights, features, labels, score_bits=bounds.weight_bits + specification.feature_bits, objective=objective),
+        privacy=requirement,
     )
+
+
+def _requirement(wish: PrivacyWish, features: IntMatrix, feature_bits: int) -> PrivacyRequirement:
+    """The weakest noise that keeps what was wished for."""
+    given = None if wish.clip_norm is None else (wish.clip_norm << feature_bits) // BILLION
+    clip_norm = norm_quantile(features, CLIP_SHARE) if given is None else given
+    return PrivacyRequirement(wish.epsilon, wish.delta, rho_for(wish.epsilon, wish.delta), clip_norm)

@@ -26,10 +26,14 @@ from hessian.errors import Refused, Unavailable, Violated
 from hessian.identifiers import Digest, ErrorUnits, digest_of
 from hessian.ipfs.store import ContentStore
 from hessian.learning.affine import FixedPointBounds, initial_weights
+from hessian.learning.decisions import decisions_from_plain
 from hessian.learning.features import FeatureSpecification
+from hessian.learning.objective import Objective
+from hessian.learning.plain import Fields
 from hessian.paillier.certificate import KeyCertificate
 from hessian.paillier.decryption import PrivateKey
 from hessian.postgres.session import Session
+from hessian.privacy.requirement import PrivacyRequirement
 from lender_api.key_generation import generate_key
 from lender_api.models.schemas import TermsIn
 from lender_api.models.service import CREATE
@@ -111,7 +115,7 @@ async def _prepare(world: World, identity: uuid.UUID) -> None:
     async with world.database.begin() as session:
         rows = (await session.execute(select(ValidationSet).where(ValidationSet.id == model.validation_set_id))).scalar_one()
     bounds = FixedPointBounds.from_plain(model.bounds)
-    start = initial_weights(rows.positives, rows.rows, len(model.features), bounds)
+    start = initial_weights(rows.positives, rows.rows, len(model.features), bounds, Objective.from_plain(model.objective))
     manifest, content = await asyncio.to_thread(_artifacts, model, key, certificate, start)
     digest = digest_of(content)
     async with world.database.begin() as session:
@@ -194,6 +198,9 @@ def _artifacts(model: Model, key: PrivateKey, certificate: KeyCertificate, start
         specification=FeatureSpecification.from_plain(model.specification),
         bounds=FixedPointBounds.from_plain(model.bounds),
         step=model.step,
+        objective=Objective.from_plain(model.objective),
+        privacy=None if model.privacy is None else PrivacyRequirement.from_plain(model.privacy),
+        preparation=decisions_from_plain([Fields(item, "preparation") for item in model.preparation]),
         public_key=key.public_key,
         certificate=certificate,
         terms=TermsSummary.of(terms_of(model)),

@@ -4,38 +4,25 @@ from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from hessian.chain.records import SplitRule, Terms
 from hessian.identifiers import ErrorUnits, Timestamp, Wei
+from hessian.learning.decisions import MOST_DECISIONS
 from hessian.learning.features import LARGEST_DIMENSION
-from hessian.learning.fitting import CategoryOutline, NumericOutline
-from hessian.learning.plain import BILLION
+from hessian.learning.objective import LARGEST_LOCAL_STEPS, STEP_BITS, Objective
+from hessian.privacy.requirement import UNIT, in_words
 from hessian.service.fields import DigestField, WeiIn, WeiRead
+from lender_api.models.fit import PrivacyWish
+from lender_api.models.outlines import DecisionIO, FeatureOutline, Real, Shape, Text, is_printable, to_billionths
 from lender_api.models.states import ModelState
 
 LONGEST_WINDOW = 14 * 24 * 3600
 LARGEST_COHORT = 64
 _UINT128, _UINT64, _UINT32 = 2**128 - 1, 2**64 - 1, 2**32 - 1
-
-
-class Shape(BaseModel):
-    """What comes in is closed: a field nobody knows is refused."""
-
-    model_config = ConfigDict(extra="forbid")
-
-
-def _is_printable(text: str) -> str:
-    if not text.replace("\n", " ").isprintable():
-        raise ValueError("control characters and lone surrogates cannot be used")
-    return text
-
-
-Text = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_is_printable)]
-Real = Annotated[Decimal, Field(max_digits=18, decimal_places=9, ge=-(10**9), le=10**9)]
 
 
 def _uint128(value: int) -> int:
@@ -51,44 +38,44 @@ Integer = Annotated[int, Field(strict=True)]
 Window = Annotated[Integer, Field(ge=1, le=LONGEST_WINDOW, description="Seconds; the contract has a least one", examples=[3600])]
 
 
-class NumericFeature(Shape):
-    """A numeric column. A cell outside the legal range is refused, by every node; a value outside the clips is clipped.
+class ObjectiveIn(Shape):
+    """What is minimised and how a round moves there (PROTOCOL §3)."""
 
-    Without clips of its own a column is clipped at the model's `clip_deviations`.
-    """
+    loss: Literal["squared", "logistic-taylor1"] = "squared"
+    ridge: Real = Field(default=Decimal(0), ge=0, le=16, description="Added to the curvature of every entry but the intercept")
+    local_steps: Integer = Field(
+        default=1,
+        ge=1,
+        le=LARGEST_LOCAL_STEPS,
+        description="Steps each member takes by itself before a sum. More than 1, on unlike owners, ends elsewhere than pooled training",
+    )
+    method: Literal["fixed", "grid", "conjugate-gradients"] = Field(
+        default="fixed",
+        description="How this node uses an opened gradient: the published step; the best of a published grid by the validation error; "
+        "or the minimiser over all that the cohort answered so far, then a step of the grid",
+    )
 
-    kind: Literal["numeric"]
-    name: Text = Field(examples=["int_rate"])
-    minimum: Real = Field(examples=["0"])
-    maximum: Real = Field(examples=["40"])
-    clip: tuple[Real, Real] | None = Field(default=None, description="Lowest and highest value that still tells a difference")
-
-    def to_outline(self) -> NumericOutline:
-        """In billionths."""
-        clip = None if self.clip is None else (_billionths(self.clip[0]), _billionths(self.clip[1]))
-        return NumericOutline(self.name, _billionths(self.minimum), _billionths(self.maximum), clip)
-
-
-class LevelOutline(Shape):
-    """One level of a category and the raw cells that belong to it."""
-
-    name: Text = Field(examples=["long"])
-    values: list[Annotated[str, Field(max_length=200)]] = Field(max_length=10_000, examples=[["60 months"]])
+    def to_objective(self) -> Objective:
+        """As the manifest holds it. Raises ObjectiveRefused."""
+        return Objective(self.loss, int(self.ridge * 2**STEP_BITS), self.local_steps, self.method)
 
 
-class CategoryFeature(Shape):
-    """A categorical column: one entry of the model per level. A level called "other" takes the cells that no level names."""
+class PrivacyIn(Shape):
+    """Differential privacy that every member must add (PROTOCOL §5): for the replacement of one row, of everything one release tells."""
 
-    kind: Literal["category"]
-    name: Text = Field(examples=["term"])
-    levels: list[LevelOutline] = Field(min_length=1, max_length=LARGEST_DIMENSION)
+    epsilon: Annotated[Decimal, Field(gt=0, le=1000, max_digits=18, decimal_places=15)] = Field(examples=["1"])
+    delta: Annotated[Decimal, Field(gt=0, le=Decimal("0.001"), max_digits=18, decimal_places=15)] = Field(
+        default=Decimal("0.000001"), examples=["0.000001"]
+    )
+    clip_norm: Real | None = Field(
+        default=None, gt=1, description="Longer rows are shortened to this; without it, what half of the validation rows keep"
+    )
 
-    def to_outline(self) -> CategoryOutline:
+    def to_wish(self) -> PrivacyWish:
         """As the fit takes it."""
-        return CategoryOutline(self.name, tuple((level.name, tuple(level.values)) for level in self.levels))
-
-
-FeatureOutline = Annotated[NumericFeature | CategoryFeature, Field(discriminator="kind")]
+        return PrivacyWish(
+            int(self.epsilon * UNIT), int(self.delta * UNIT), None if self.clip_norm is None else to_billionths(self.clip_norm)
+        )
 
 
 class TermsIn(Shape):
@@ -168,7 +155,7 @@ class CreateModel(Shape):
     )
 
     name: Text = Field(examples=["Consumer loans 2026"])
-    description: Annotated[str, Field(max_length=4000), AfterValidator(_is_printable)] = ""
+    description: Annotated[str, Field(max_length=4000), AfterValidator(is_printable)] = ""
     validation_set_id: UUID
     features: list[FeatureOutline] = Field(min_length=1, max_length=LARGEST_DIMENSION)
     feature_bits: Integer = Field(default=16, ge=1, le=24, description="Fixed point of a standardised feature")
@@ -181,6 +168,11 @@ class CreateModel(Shape):
         le=1,
         description="Least weight of a feature in the published scaling (by correlation with the label); 1 scales all alike",
     )
+    preparation: list[DecisionIO] = Field(
+        default=[], max_length=MOST_DECISIONS, description="What was decided about each column, and why: published with the model"
+    )
+    objective: ObjectiveIn = ObjectiveIn()
+    privacy: PrivacyIn | None = Field(default=None, description="Absent: members add no noise, and none of them joins another cohort")
     key_bits: Integer = Field(
         default=3072, ge=512, le=8192, multiple_of=2, description="Paillier modulus; 2048 is the least that is accepted"
     )
@@ -191,7 +183,7 @@ class CreateModel(Shape):
 
     def relevance_floor_billionths(self) -> int:
         """As the fit takes it."""
-        return max(1, _billionths(self.relevance_floor))
+        return max(1, to_billionths(self.relevance_floor))
 
 
 class TermsRead(TermsIn):
@@ -201,6 +193,18 @@ class TermsRead(TermsIn):
     bounty_wei: WeiRead
     base_fee_wei: WeiRead
     member_bond_wei: WeiRead
+
+
+class PrivacyRead(BaseModel):
+    """What the manifest requires of members. Decimal numbers as text."""
+
+    epsilon: str = Field(examples=["1"])
+    delta: str = Field(examples=["0.000001"])
+
+    @classmethod
+    def of(cls, stored: dict[str, Any]) -> PrivacyRead:
+        """From the manifest's form."""
+        return cls(epsilon=in_words(stored["epsilon"]), delta=in_words(stored["delta"]))
 
 
 class ModelRead(BaseModel):
@@ -219,6 +223,7 @@ class ModelRead(BaseModel):
     cohort_size: int
     features: list[str] = Field(description="The model's entries in order", examples=[["intercept", "int_rate", "term=long"]])
     terms: TermsRead
+    privacy: Annotated[PrivacyRead | None, BeforeValidator(lambda stored: PrivacyRead.of(stored) if isinstance(stored, dict) else stored)]
     escrow_wei: WeiRead = Field(description="bounty + base fee · rounds, paid at the creation")
     initial_error: int = Field(description="Validation error before the first round, in billionths", examples=[49_000_000])
     best_error: int = Field(description="Best validation error so far", examples=[46_500_000])
@@ -240,7 +245,3 @@ class WeightsRead(BaseModel):
     scale_bits: int = Field(examples=[24])
     features: list[str]
     weights: list[int] = Field(examples=[[-83886, 1258291]])
-
-
-def _billionths(value: Decimal) -> int:
-    return int(value * BILLION)

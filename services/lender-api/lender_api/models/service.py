@@ -74,7 +74,11 @@ async def create(session: Session, world: World, request: CreateModel) -> Model:
         relevance_floor=request.relevance_floor_billionths(),
     )
     cells = await validation_sets.cells(session, world, rows, outline.columns)
-    fitted = await asyncio.to_thread(fit_model, outline, cells, key_bits=request.key_bits, cohort_size=request.cohort_size)
+    objective = request.objective.to_objective()
+    wish = None if request.privacy is None else request.privacy.to_wish()
+    fitted = await asyncio.to_thread(
+        fit_model, outline, cells, objective, key_bits=request.key_bits, cohort_size=request.cohort_size, privacy=wish
+    )
     terms = request.terms.to_record(initial_error=fitted.error, cohort_size=request.cohort_size)
     block = await world.chain.final_block()
     check_terms(terms, minimum_window=await world.repository.minimum_window(block), now=block.timestamp)
@@ -90,6 +94,9 @@ async def create(session: Session, world: World, request: CreateModel) -> Model:
         terms=request.terms.model_dump(mode="json"),
         specification=fitted.specification.to_plain(),
         bounds=fitted.bounds.to_plain(),
+        objective=objective.to_plain(),
+        privacy=None if fitted.privacy is None else fitted.privacy.to_plain(),
+        preparation=[decision.model_dump(mode="json") for decision in request.preparation],
         features=list(fitted.specification.names),
         step=fitted.step,
         escrow_wei=terms.escrow,

@@ -6,14 +6,22 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from hessian.errors import TooLarge
 from hessian.learning.cells import CellRefused
 from hessian.learning.columns import column_of
 from hessian.learning.fitting import FitRefused
+from hessian.learning.formats import TableFormat, format_of, framed
 from hessian.learning.rows import read_columns, text_lines
+from hessian.uploads import as_csv
 
 MOST_LABEL_VALUES = 100
+LARGEST_DECODED = 256 << 20
 _NOT_A_NUMBER = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE | re.ASCII)
 _CHUNK = 1 << 16
+
+
+class TableTooLarge(TooLarge):
+    """Decoded, the table is larger than a validation set may be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +32,19 @@ class Summary:
     rows: int
     positives: int
     negatives: tuple[str, ...]
+
+
+def of(data: bytes) -> bytes:
+    """The table as CSV. Raises RowsRefused, UploadUnreadable, TableTooLarge."""
+    if format_of(data) is TableFormat.CSV:
+        return data
+    parts, size = list[bytes](), 0
+    for part in as_csv([framed(data), data]):
+        size += len(part)
+        if size > LARGEST_DECODED:
+            raise TableTooLarge(f"the Parquet file holds more than {LARGEST_DECODED >> 20} MiB of text: send fewer validation rows")
+        parts.append(part)
+    return b"".join(parts)
 
 
 def check(data: bytes, *, label: str, positive: str) -> Summary:

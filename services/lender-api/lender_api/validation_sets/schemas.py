@@ -22,5 +22,5 @@ class ValidationSetRead(BaseModel):
     rows: int = Field(examples=[1200])
     positives: int = Field(description="Rows with the positive label", examples=[61])
     columns: list[str] = Field(examples=[["funded_amnt", "term", "int_rate", "Class"]])
-    digest: DigestField = Field(description="sha2-256 of the CSV's bytes")
+    digest: DigestField = Field(description="sha2-256 of the uploaded bytes")
     created_at: datetime

@@ -9,7 +9,10 @@ from sqlalchemy import select
 
 from hessian.errors import NotFound
 from hessian.identifiers import digest_of
+from hessian.learning.columns import Label
+from hessian.learning.proposal import propose
 from hessian.postgres.session import Session
+from lender_api.models.outlines import ProposalRead
 from lender_api.tables import ValidationSet
 from lender_api.validation_sets import csv_table
 from lender_api.world import World
@@ -20,8 +23,10 @@ class ValidationSetUnknown(NotFound):
 
 
 async def create(session: Session, world: World, *, name: str, label: str, positive: str, data: bytes) -> ValidationSet:
-    """Check and store a CSV. Raises RowsRefused, ColumnMissing, CellRefused, FitRefused; then nothing is stored."""
-    summary = await asyncio.to_thread(csv_table.check, data, label=label, positive=positive)
+    """Check and store a table, as CSV whatever it came as. Raises RowsRefused, UploadUnreadable, ColumnMissing, CellRefused, FitRefused;
+    then nothing is stored."""
+    csv = await asyncio.to_thread(csv_table.of, data)
+    summary = await asyncio.to_thread(csv_table.check, csv, label=label, positive=positive)
     identity = uuid.uuid4()
     row = ValidationSet(
         id=identity,
@@ -33,7 +38,7 @@ async def create(session: Session, world: World, *, name: str, label: str, posit
         positives=summary.positives,
         columns=list(summary.columns),
         digest=digest_of(data),
-        sealed_csv=await asyncio.to_thread(world.keys.seal_rows, identity, data),
+        sealed_csv=await asyncio.to_thread(world.keys.seal_rows, identity, csv),
     )
     session.add(row)
     await session.flush()
@@ -54,3 +59,11 @@ async def cells(session: Session, world: World, row: ValidationSet, names: tuple
     await session.refresh(row, ["sealed_csv"])
     data = await asyncio.to_thread(world.keys.open_rows, row)
     return await asyncio.to_thread(csv_table.cells_of, data, names)
+
+
+async def outline(session: Session, world: World, row: ValidationSet, *, most_entries: int) -> ProposalRead:
+    """Features these rows allow, and a reason for every column. Raises NothingToLearn, KeyLost."""
+    columns = await cells(session, world, row, tuple(row.columns))
+    label = Label(row.label, (row.positive,), tuple(row.negatives))
+    proposal = await asyncio.to_thread(propose, columns, label, most_entries=most_entries)
+    return ProposalRead.of(proposal.features, proposal.decisions)
