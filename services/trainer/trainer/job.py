@@ -29,6 +29,7 @@ class Job(StrEnum):
 
     STATISTICS = "statistics"
     GRADIENT_STEP = "gradient-step"
+    SCORE_QUERY = "score-query"
 
 
 def main(arguments: list[str], source: BinaryIO, answer: BinaryIO) -> int:
@@ -40,7 +41,7 @@ def main(arguments: list[str], source: BinaryIO, answer: BinaryIO) -> int:
 
     # after the limits, and before the job arrives: a waiting interpreter has these ready
     from hessian.errors import HessianError
-    from trainer import gradient, statistics
+    from trainer import gradient, score, statistics
 
     first = source.readline()
     if not first:  # the pool closed: nothing to do
@@ -49,7 +50,13 @@ def main(arguments: list[str], source: BinaryIO, answer: BinaryIO) -> int:
     header = source.read(int(length))
     try:
         wanted = json.loads(header)
-        result = statistics.run(wanted, source) if Job(name) is Job.STATISTICS else gradient.run(wanted)
+        match Job(name):
+            case Job.STATISTICS:
+                result = statistics.run(wanted, source)
+            case Job.GRADIENT_STEP:
+                result = gradient.run(wanted)
+            case Job.SCORE_QUERY:
+                result = score.run(wanted)
     except HessianError as refusal:
         answer.write(json.dumps({"reason": type(refusal).__name__, "sentence": refusal.sentence}).encode())
         return EXIT_REFUSED
