@@ -5,6 +5,7 @@ database_url          an empty database for this test              module_databa
 database_settings     the same as a service sees it: URL without password, password in a file
 anvil                 a chain with blocks every 0.2 s              fresh_anvil              for this test; mines transactions at once
 repository_contract   ModelRepository on `anvil`                   fresh_repository         the same on `fresh_anvil`
+serving_contract      ModelDeployment for `repository_contract`    fresh_serving            the same for `fresh_repository`
 funded_account()      a new wallet with 100 ether on `anvil`       block_store              URL of the embedded block store
 """
 
@@ -22,10 +23,11 @@ from eth_account.signers.local import LocalAccount
 
 from devstack.anvil import Anvil
 from devstack.block_store import block_store_child
-from devstack.contracts import Deployment, deploy_repository
+from devstack.contracts import Deployment, deploy_repository, deploy_serving
 from devstack.postgres import SUPERUSER, Postgres
 from devstack.processes import answers, free_port, wait_until
 from devstack.toolchain import CONTRACTS, build
+from hessian.chain.encoding import CONTRACTS as CONTRACT_NAMES
 from hessian.settings import DatabaseSettings
 
 MINIMUM_WINDOW = 2
@@ -147,7 +149,7 @@ def built_contracts() -> Path:
     (CONTRACTS / "out").mkdir(exist_ok=True)
     with (CONTRACTS / "out" / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (CONTRACTS / "out" / "ModelRepository.sol").exists():
+        if not all((CONTRACTS / "out" / f"{name}.sol").exists() for name in CONTRACT_NAMES):
             build()
     return CONTRACTS / "out"
 
@@ -155,6 +157,16 @@ def built_contracts() -> Path:
 @pytest.fixture(scope="session")
 def repository_contract(anvil: Anvil, built_contracts: Path) -> Deployment:
     return deploy_repository(anvil, MINIMUM_WINDOW)
+
+
+@pytest.fixture(scope="session")
+def serving_contract(anvil: Anvil, repository_contract: Deployment) -> Deployment:
+    return deploy_serving(anvil, repository_contract)
+
+
+@pytest.fixture
+def fresh_serving(fresh_anvil: Anvil, fresh_repository: Deployment) -> Deployment:
+    return deploy_serving(fresh_anvil, fresh_repository)
 
 
 @pytest.fixture

@@ -24,13 +24,14 @@ from devstack.stack import Stack
 from devstack.supervisor import start_detached, status_of, stop_detached, supervise
 from devstack.toolchain import ROOT, compiled
 from devstack.variables import env_example
+from hessian.chain.encoding import CONTRACTS
 from hessian.errors import HessianError, Malformed
 from hessian.identifiers import Address, Wei
 from hessian.logging import configure_logging
 
 UP = ROOT / "build" / "stack"
 DEMO = ROOT / "build" / "demo"
-ABIS = {"ModelRepository": ROOT / "libs/hessian/hessian/chain/abi/ModelRepository.json"}
+ABIS = {name: ROOT / f"libs/hessian/hessian/chain/abi/{name}.json" for name in CONTRACTS}
 WEI_PER_ETHER = 10**18
 MOST_ETHER = 10**9
 
@@ -173,6 +174,8 @@ def _show(directory: Path) -> bool:
     console.print(f"\ncoordinator      {progress(stack.url('coordinator'), stack.token('admin'))}", soft_wrap=True, markup=False)
     if stack.repository is not None:
         console.print(f"ModelRepository  {stack.repository.address}")
+    if stack.serving is not None:
+        console.print(f"ModelDeployment  {stack.serving.address}")
     console.print(f"tokens           {stack.secrets}/*.token\nlogs             {stack.logs}\nAPI pages        <url>/docs", soft_wrap=True)
     return all(answer.is_ready for answer in answers)
 

@@ -1,4 +1,4 @@
-"""Contracts on this machine: deploy `ModelRepository` with a key that is thrown away."""
+"""Contracts on this machine: make `ModelRepository` and `ModelDeployment` with keys that are thrown away."""
 
 from __future__ import annotations
 
@@ -24,10 +24,20 @@ class Deployment:
 
 
 def deploy_repository(anvil: Anvil, minimum_window: int) -> Deployment:
-    """Deploy `ModelRepository`; nobody owns it, so the deploying key is forgotten at once."""
-    artifact = compiled("ModelRepository")
+    """`ModelRepository`, with this shortest window in seconds."""
+    return _deploy(anvil, "ModelRepository", minimum_window)
+
+
+def deploy_serving(anvil: Anvil, repository: Deployment) -> Deployment:
+    """`ModelDeployment` for the models of this repository."""
+    return _deploy(anvil, "ModelDeployment", repository.address)
+
+
+def _deploy(anvil: Anvil, contract: str, *arguments: Any) -> Deployment:
+    """Nobody owns a contract of ours, so the deploying key is forgotten at once."""
+    artifact = compiled(contract)
     types = [parameter["type"] for entry in artifact["abi"] if entry["type"] == "constructor" for parameter in entry["inputs"]]
-    data = bytes.fromhex(artifact["bytecode"]["object"].removeprefix("0x")) + encode(types, [minimum_window])
+    data = bytes.fromhex(artifact["bytecode"]["object"].removeprefix("0x")) + encode(types, arguments)
     deployer = anvil.new_account(_PURSE)
     price = int(anvil.call("eth_gasPrice"), 16)
     transaction: dict[str, Any] = {

@@ -24,7 +24,7 @@ import httpx
 
 from devstack.anvil import Anvil
 from devstack.block_store import block_store_child
-from devstack.contracts import Deployment, deploy_repository
+from devstack.contracts import Deployment, deploy_repository, deploy_serving
 from devstack.postgres import Postgres, write_secret
 from devstack.processes import Child, ProcessFailed, answers, free_port, stop_all, wait_until
 from devstack.services import SERVICES, Service
@@ -58,6 +58,7 @@ class Stack:
         self.anvil = Anvil(self.logs / "anvil.log", block_time=block_time, state=state)
         self.ports: dict[str, int] = {}
         self.repository: Deployment | None = None
+        self.serving: Deployment | None = None
         self.block_store: Child | None = None
         self.services: dict[str, Child] = {}
         self._held: IO[str] | None = None
@@ -97,10 +98,10 @@ class Stack:
     def load(self) -> None:
         """Read where a stack that another process runs answers. Raises ProcessFailed when there is none."""
         known = self._remembered()
-        if not known.get("repository"):
+        if not known.get("repository") or not known.get("serving"):
             raise ProcessFailed(f"there is no stack in {self.directory}")
         self.ports = dict(known["ports"])
-        self.repository = Deployment(Address(known["repository"]["address"]), BlockNumber(known["repository"]["block"]))
+        self.repository, self.serving = _place(known["repository"]), _place(known["serving"])
         self.postgres.port, self.anvil.port = self.ports["postgres"], self.ports["anvil"]
 
     def stop(self) -> None:
@@ -193,9 +194,9 @@ class Stack:
 
     @cached_property
     def _shared(self) -> dict[str, str]:
-        repository = self.repository
-        if repository is None:
-            raise ProcessFailed("the contract is not deployed yet")
+        repository, serving = self.repository, self.serving
+        if repository is None or serving is None:
+            raise ProcessFailed("the contracts are not deployed yet")
         tokens = {f"{role}_token_file": str(self.secrets / f"{role}.token") for role in _NODE_TOKENS}
         return tokens | {
             "host": "127.0.0.1",
@@ -203,6 +204,7 @@ class Stack:
             "chain_id": str(self.anvil.chain_id),
             "repository_address": repository.address,
             "repository_block": str(repository.block),
+            "deployment_address": serving.address,
             "ipfs_url": self.url("block-store"),
             "lender_url": self.url("lender-api"),
             "owner_url": self.url("owner-api"),
@@ -224,12 +226,18 @@ class Stack:
         self.postgres.port, self.anvil.port = self.ports["postgres"], self.ports["anvil"]
 
     def _deploy(self) -> None:
-        known = self._remembered().get("repository")
-        if known is not None and self.anvil.has_code(known["address"]):
-            self.repository = Deployment(Address(known["address"]), BlockNumber(known["block"]))
-        else:
-            self.repository = deploy_repository(self.anvil, MINIMUM_WINDOW)
+        """What a kept chain has stays; a chain from before there was a serving contract gets one."""
+        self.repository, self.serving = self._kept("repository"), self._kept("serving")
+        if self.repository is None:
+            self.repository, self.serving = deploy_repository(self.anvil, MINIMUM_WINDOW), None
+            self._remember()
+        if self.serving is None:
+            self.serving = deploy_serving(self.anvil, self.repository)
         self._remember()
+
+    def _kept(self, contract: str) -> Deployment | None:
+        known = self._remembered().get(contract)
+        return _place(known) if known is not None and self.anvil.has_code(known["address"]) else None
 
     def _prepare_database(self) -> None:
         with self.postgres.connect() as connection:
@@ -257,8 +265,12 @@ class Stack:
             return {}
 
     def _remember(self) -> None:
-        repository = self.repository
-        known = None if repository is None else {"address": repository.address, "block": repository.block}
+        contracts = {"repository": self.repository, "serving": self.serving}
+        known = {name: {"address": one.address, "block": one.block} for name, one in contracts.items() if one is not None}
         draft = self.directory / "stack.json.draft"
-        draft.write_text(json.dumps({"ports": self.ports, "repository": known}, indent=2), encoding="utf-8")
+        draft.write_text(json.dumps({"ports": self.ports, **known}, indent=2), encoding="utf-8")
         draft.replace(self.directory / "stack.json")
+
+
+def _place(known: Mapping[str, Any]) -> Deployment:
+    return Deployment(Address(known["address"]), BlockNumber(known["block"]))

@@ -36,7 +36,8 @@ def test_environment__of_a_service__holds_what_its_settings_require_and_no_secre
     (tmp_path / "stack" / "secrets").mkdir(parents=True)
     stack.ports = dict.fromkeys(["postgres", "anvil", "block-store", *(service.name for service in SERVICES)], 4242)
     stack.make_secrets()
-    known = {"ports": stack.ports, "repository": {"address": "0x" + "11" * 20, "block": 1}}
+    places = {name: {"address": "0x" + "11" * 20, "block": 1} for name in ("repository", "serving")}
+    known = {"ports": stack.ports, **places}
     (tmp_path / "stack" / "stack.json").write_text(json.dumps(known), encoding="utf-8")
     stack.load()
     secrets = [file.read_text(encoding="utf-8") for file in stack.secrets.iterdir()]

@@ -18,6 +18,7 @@ import pytest
 import uvicorn
 from market import Market
 from psycopg.rows import dict_row
+from serving_market import ServingMarket
 from sqlalchemy import make_url
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -32,6 +33,8 @@ from devstack.contracts import Deployment
 from devstack.postgres import SUPERUSER, Postgres
 from devstack.processes import free_port
 from hessian.chain.client import connect
+from hessian.chain.contracts import Contracts
+from hessian.chain.deployment import ModelDeployment
 from hessian.chain.repository import ModelRepository
 from hessian.postgres.engine import open_database
 
@@ -43,6 +46,8 @@ ORDER = {
     "members": "cohort_id, member_index",
     "rounds": "round_id",
     "submissions": "round_id, member_index",
+    "deployments": "deployment_id",
+    "requests": "request_id",
 }
 NOT_COMPARED = {"id"}
 
@@ -156,7 +161,13 @@ async def neighbours() -> AsyncIterator[Neighbours]:
 
 @pytest.fixture
 async def node(
-    database_url: str, fresh_anvil: Anvil, fresh_repository: Deployment, block_store: str, neighbours: Neighbours, tmp_path: Path
+    database_url: str,
+    fresh_anvil: Anvil,
+    fresh_repository: Deployment,
+    fresh_serving: Deployment,
+    block_store: str,
+    neighbours: Neighbours,
+    tmp_path: Path,
 ) -> AsyncIterator[Node]:
     url = make_url(database_url)
     secrets = {"admin_token": "a" * 40, "coordinator_token": "c" * 40, "database_password": str(url.password)}
@@ -176,6 +187,7 @@ async def node(
         "chain_id": fresh_anvil.chain_id,
         "repository_address": fresh_repository.address,
         "repository_block": fresh_repository.block,
+        "deployment_address": fresh_serving.address,
         "ipfs_url": block_store,
         "lender_url": neighbour,
         "owner_url": neighbour,
@@ -192,26 +204,30 @@ async def node(
 
 
 @pytest.fixture
-def market(fresh_anvil: Anvil, fresh_repository: Deployment) -> Market:
-    """Two rounds of a cohort of two; the second reaches the target; refund."""
+def market(fresh_anvil: Anvil, fresh_repository: Deployment, fresh_serving: Deployment) -> Market:
+    """Two rounds of a cohort of two; the second reaches the target; two requests for its scores, one answered; refund."""
     market = Market(fresh_anvil, fresh_repository)
     model_id = market.create_model(cohort_size=2)
     cohort_id, members = market.seal_cohort(model_id)
     market.run_round(cohort_id, members, new_error=230_000_000)
     market.run_round(cohort_id, members, new_error=190_000_000)
+    serving = ServingMarket(market, fresh_serving, model_id)
+    deployment_id = serving.deploy()
+    serving.answer(serving.request(deployment_id)[0])
+    serving.request(deployment_id)
     market.send(market.lender, "closeModel", model_id)
     market.finalise()
     return market
 
 
 @pytest.fixture
-async def reference(new_database: Callable[..., str], market: Market) -> dict[str, Any]:
+async def reference(new_database: Callable[..., str], market: Market, fresh_serving: Deployment) -> dict[str, Any]:
     """The tables of a coordinator that nothing ever happened to."""
     url = new_database()
     migrate(url)
     async with open_database(url) as database, connect(market.anvil.url) as chain:
-        contract = ModelRepository(chain, market.deployment.address)
-        watcher = Watcher(database, contract, frozenset(Service), start=market.deployment.block, range_limit=1, poll_seconds=1)
+        contracts = Contracts(ModelRepository(chain, market.deployment.address), ModelDeployment(chain, fresh_serving.address))
+        watcher = Watcher(database, contracts, frozenset(Service), start=market.deployment.block, range_limit=1, poll_seconds=1)
         while await watcher.step():
             pass
     return dump(url)

@@ -84,7 +84,7 @@ def test_kill__the_supervisor__takes_its_children_along_and_up_continues(directo
     psutil.wait_procs(children, timeout=30)
     start_detached(directory)
     after = _stack(directory)
-    assert after.repository == before.repository
+    assert (after.repository, after.serving) == (before.repository, before.serving)
     assert _owners(after) == ["Kept Bank"]
 
 
@@ -94,6 +94,6 @@ def test_down__and_up_again__has_the_same_contract_and_owner(directory: Path) ->
     assert status_of(directory) == "stopped"
     assert not stop_detached(directory)
     start_detached(directory)
-    assert _stack(directory).repository == before.repository
+    assert (_stack(directory).repository, _stack(directory).serving) == (before.repository, before.serving)
     assert _stack(directory).ports == before.ports
     assert _owners(_stack(directory)) == ["Kept Bank"]

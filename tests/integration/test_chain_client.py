@@ -12,10 +12,11 @@ from aiohttp import web
 from eth_account.signers.local import LocalAccount
 
 from devstack.anvil import Anvil
-from devstack.contracts import Deployment
+from devstack.contracts import Deployment, deploy_repository
 from devstack.processes import free_port
 from hessian.chain.blocks import BlockUnknown, NodeAnswerInvalid, Receipt, TransactionHash
 from hessian.chain.client import Chain, ContractMissing, WrongChain, connect, open_chain, require_contracts
+from hessian.chain.contracts import ContractsUnrelated, bind_contracts
 from hessian.chain.encoding import ContractRefused
 from hessian.chain.events import CohortSealed, MemberJoined, ModelCreated
 from hessian.chain.records import ModelState
@@ -173,9 +174,16 @@ async def test_call__pinned_to_a_block_that_was_reorganised_away__is_unknown_not
         await chain.block(BlockNumber(head.number + 100))
 
 
-async def test_open_chain__settings_of_another_chain_or_address__refuse_to_start(fresh_anvil: Anvil, fresh_repository: Deployment) -> None:
+async def test_open_chain__settings_of_another_chain_or_address__refuse_to_start(
+    fresh_anvil: Anvil, fresh_repository: Deployment, fresh_serving: Deployment
+) -> None:
     right = ChainSettings.model_validate(
-        {"rpc_url": fresh_anvil.url, "chain_id": fresh_anvil.chain_id, "repository_address": fresh_repository.address}
+        {
+            "rpc_url": fresh_anvil.url,
+            "chain_id": fresh_anvil.chain_id,
+            "repository_address": fresh_repository.address,
+            "deployment_address": fresh_serving.address,
+        }
     )
     async with open_chain(right) as chain:
         assert chain.chain_id == fresh_anvil.chain_id
@@ -184,6 +192,23 @@ async def test_open_chain__settings_of_another_chain_or_address__refuse_to_start
     with pytest.raises(WrongChain):
         async with open_chain(right.model_copy(update={"chain_id": 1})):
             pass
+    with pytest.raises(ContractMissing):
+        async with open_chain(right.model_copy(update={"deployment_address": "0x" + "11" * 20})):
+            pass
+
+
+async def test_bind_contracts__addresses_that_do_not_belong_together__refuse_to_start(
+    chain: Chain, fresh_anvil: Anvil, fresh_repository: Deployment, fresh_serving: Deployment
+) -> None:
+    places = {"repository_address": fresh_repository.address, "deployment_address": fresh_serving.address}
+    right = ChainSettings.model_validate({"rpc_url": fresh_anvil.url, "chain_id": fresh_anvil.chain_id, **places})
+    bound = await bind_contracts(chain, right)
+    assert (bound.repository.address, bound.deployment.address) == (fresh_repository.address, fresh_serving.address)
+    other = deploy_repository(fresh_anvil, 2)
+    with pytest.raises(ContractsUnrelated, match=f"serves the models of {fresh_repository.address}"):
+        await bind_contracts(chain, right.model_copy(update={"repository_address": other.address}))
+    with pytest.raises(ContractsUnrelated, match="is no ModelDeployment"):
+        await bind_contracts(chain, right.model_copy(update={"deployment_address": other.address}))
 
 
 @pytest.fixture

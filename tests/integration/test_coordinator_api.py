@@ -8,10 +8,13 @@ from typing import Any
 
 import httpx
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from asgi_lifespan import LifespanManager
 from market import Market
+from serving_market import ServingMarket
 from sqlalchemy import create_engine, make_url, text
 
 from coordinator.app import create_app
@@ -24,15 +27,18 @@ from coordinator.watcher import Watcher
 from coordinator.world import World
 from devstack.anvil import Anvil
 from devstack.contracts import Deployment
+from devstack.toolchain import ROOT
 from hessian.chain.client import connect
+from hessian.chain.contracts import Contracts
+from hessian.chain.deployment import ModelDeployment
 from hessian.chain.repository import ModelRepository
-from hessian.identifiers import BlockNumber
+from hessian.identifiers import BlockNumber, Wei
 from hessian.postgres.engine import Database, open_database
 from hessian.service.tokens import NodeTokens
 from hessian.testing import MemoryStore
 
 TOKENS = {"admin": "a" * 40, "coordinator": "c" * 40, "trainer": "t" * 40}
-READS = ["/v1/status", "/v1/models", "/v1/rounds", "/v1/jobs", "/v1/events"]
+READS = ["/v1/status", "/v1/models", "/v1/rounds", "/v1/deployments", "/v1/requests", "/v1/jobs", "/v1/events"]
 
 
 @dataclass
@@ -70,23 +76,24 @@ def bearer(role: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {TOKENS[role]}"}
 
 
-def world_on(database: Database, url: str, contract: ModelRepository, deployment: Deployment) -> World:
+def world_on(database: Database, url: str, contracts: Contracts, deployment: Deployment) -> World:
     return World(
         database=database,
-        contract=contract,
+        contracts=contracts,
         node_tokens=NodeTokens(**TOKENS),
         services=frozenset(Service),
-        watcher=Watcher(database, contract, frozenset(Service), start=deployment.block, range_limit=1000, poll_seconds=0.05),
+        watcher=Watcher(database, contracts, frozenset(Service), start=deployment.block, range_limit=1000, poll_seconds=0.05),
         dispatcher=Dispatcher(database, make_url(url), Handlers(MemoryStore()), concurrency=1, stalled_seconds=2.0),
         ready_lag_seconds=30,
     )
 
 
 @pytest.fixture
-async def bench(database_url: str, fresh_anvil: Anvil, fresh_repository: Deployment) -> AsyncIterator[Bench]:
+async def bench(database_url: str, fresh_anvil: Anvil, fresh_repository: Deployment, fresh_serving: Deployment) -> AsyncIterator[Bench]:
     migrate(database_url)
     async with open_database(database_url) as database, connect(fresh_anvil.url) as chain:
-        world = world_on(database, database_url, ModelRepository(chain, fresh_repository.address), fresh_repository)
+        contracts = Contracts(ModelRepository(chain, fresh_repository.address), ModelDeployment(chain, fresh_serving.address))
+        world = world_on(database, database_url, contracts, fresh_repository)
         async with LifespanManager(create_app(world)) as manager:
             transport = httpx.ASGITransport(app=manager.app)
             async with httpx.AsyncClient(transport=transport, base_url="http://coordinator") as http:
@@ -165,7 +172,7 @@ async def test_list_rounds__one_settled_one_running__who_did_what(told: Bench) -
 
 async def test_list_events__in_pages__complete_in_the_chains_order_without_doubles(told: Bench) -> None:
     final = await told.world.chain.final_block()
-    on_chain = await told.world.contract.events(BlockNumber(0), final.number)
+    on_chain = await told.world.contracts.repository.events(BlockNumber(0), final.number)
     listed = await told.everything("/v1/events", limit=3)
     assert [event["kind"] for event in listed] == [event.kind for event in on_chain]
     places = [(event["block_number"], event["log_index"]) for event in listed]
@@ -189,6 +196,36 @@ async def test_list_jobs__by_state_and_round__only_those(told: Bench) -> None:
     aside = await told.everything("/v1/jobs", state="set_aside")
     assert [(job["kind"], job["reason"]) for job in aside] == [("unlock", "the policy objects")] * 2
     assert {job["round_id"] for job in await told.everything("/v1/jobs", round_id=2)} == {2}
+
+
+async def test_list_deployments_and_requests__one_answered_one_waiting__read_like_the_contract(
+    bench: Bench, market: Market, fresh_serving: Deployment
+) -> None:
+    serving = ServingMarket(market, fresh_serving)
+    first, retired = serving.deploy(), serving.deploy(fee=Wei(0))
+    serving.send(market.lender, "retire", retired)
+    answered, _ = serving.request(first)
+    serving.answer(answered)
+    waiting, borrower = serving.request(first)
+    market.finalise()
+    await bench.catch_up()
+    served, gone = await bench.everything("/v1/deployments", limit=1)
+    assert (served["deployment_id"], served["fee_wei"], served["is_retired"]) == (first, str(10**15), False)
+    assert (gone["deployment_id"], gone["fee_wei"], gone["is_retired"]) == (retired, "0", True)
+    assert (await bench.get("/v1/deployments", model_id=2))["items"] == []
+    one, two = await bench.everything("/v1/requests", deployment_id=first, limit=1)
+    assert (one["request_id"], one["state"], [job["kind"] for job in one["jobs"]]) == (
+        answered,
+        "answered",
+        ["answer_score", "read_answer"],
+    )
+    assert (two["request_id"], two["state"], two["answer_digest"], two["ended_at"]) == (waiting, "waiting", None, None)
+    assert (two["requester"], two["deadline"]) == (borrower.address, two["requested_at"] + 60)
+    assert {job["request_id"] for job in await bench.everything("/v1/jobs", request_id=waiting)} == {waiting}
+    events = await bench.everything("/v1/events", deployment_id=first)
+    assert [event["kind"] for event in events] == ["ModelDeployed", "ScoreRequested", "ScoreAnswered", "Credited", "ScoreRequested"]
+    assert {event["contract"] for event in events} == {"ModelDeployment"}
+    assert (await bench.get("/v1/status"))["deployment_address"] == fresh_serving.address
 
 
 async def test_retry__set_aside__planned_again_once(told: Bench) -> None:
@@ -255,6 +292,42 @@ async def test_openapi__every_operation__has_a_stable_name_and_problems(bench: B
     operations = [operation for path in document["paths"].values() for operation in path.values()]
     assert {operation["operationId"] for operation in operations} >= {"models_list_models", "rounds_list_rounds", "jobs_retry"}
     assert all("4XX" in operation["responses"] for operation in operations)
+
+
+def test_migrations__database_of_the_first_release__keeps_its_cursor_events_and_jobs(database_url: str) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(ROOT / "services/coordinator/migrations"))
+    config.attributes["url"] = database_url
+    command.upgrade(config, "0001")
+    engine = create_engine(database_url)
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                """insert into chain_cursor (id, chain_id, repository_address, block_number, block_hash, timestamp)
+                   values (1, 7, '0x', 42, 'h', 5)"""
+            )
+        )
+        connection.execute(
+            text(
+                """insert into chain_events (block_hash, log_index, block_number, transaction_hash, timestamp, kind, plain)
+                   values ('h', 0, 42, 't', 5, 'ModelCreated', '{}')"""
+            )
+        )
+        connection.execute(
+            text(
+                """insert into jobs (business_key, kind, service, model_id, occasion, state, attempts, crashes)
+                   values ('k', 'open_round', 'lender', 1, '', 'done', 1, 0)"""
+            )
+        )
+    migrate(database_url)
+    with engine.connect() as connection:
+        cursor = connection.execute(text("select block_number, block_hash, deployment_address from chain_cursor")).one()
+        event = connection.execute(text("select kind, contract, deployment_id from chain_events")).one()
+        job = connection.execute(text("select business_key, state, request_id from jobs")).one()
+    engine.dispose()
+    assert (tuple(cursor), tuple(event), tuple(job)) == (
+        (42, "h", None), ("ModelCreated", "ModelRepository", None), ("k", "done", None),
+    )  # fmt: skip
 
 
 def test_migrations__brought_to_head__equal_the_tables(database_url: str) -> None:

@@ -21,7 +21,7 @@ from starlette.routing import Route
 
 from coordinator import dispatcher as dispatcher_module
 from coordinator import jobs as jobs_module
-from coordinator import queue
+from coordinator import queue, serving_repository
 from coordinator.clients.lender import LenderClient
 from coordinator.clients.owner import OwnerClient
 from coordinator.clients.trainer import TrainerClient
@@ -31,10 +31,26 @@ from coordinator.jobs import CRASH_LIMIT, JobKind, JobSpec, Service
 from coordinator.migration import migrate
 from coordinator.projection import CohortView, MemberView, ModelView, RoundView
 from coordinator.repository import found_cursor, save_model
+from coordinator.serving import DeploymentView, RequestView, ServingView
 from coordinator.tables import Job
 from hessian.chain.blocks import Block, BlockHash
+from hessian.chain.deployment_records import RequestState
 from hessian.chain.records import ModelState, RoundState, SplitRule
-from hessian.identifiers import Address, BlockNumber, ChainId, CohortId, Digest, ErrorUnits, ModelId, RoundId, Timestamp, Wei, digest_of
+from hessian.identifiers import (
+    Address,
+    BlockNumber,
+    ChainId,
+    CohortId,
+    DeploymentId,
+    Digest,
+    ErrorUnits,
+    ModelId,
+    RequestId,
+    RoundId,
+    Timestamp,
+    Wei,
+    digest_of,
+)
 from hessian.postgres.engine import Database, open_database
 from hessian.service.client import ServiceClient
 from hessian.testing import MemoryStore
@@ -176,6 +192,10 @@ def lender_job(kind: JobKind, **values: Any) -> JobSpec:
     return JobSpec(kind=kind, service=Service.LENDER, model_id=ModelId(1), **values)
 
 
+def owner_request(kind: JobKind) -> JobSpec:
+    return JobSpec(kind=kind, service=Service.OWNER, model_id=ModelId(1), request_id=RequestId(12))
+
+
 @pytest.fixture(autouse=True)
 def _short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs_module, "FIRST_DELAY", 0.01)
@@ -265,6 +285,9 @@ async def test_contribute__nothing_to_compute__trainer_is_not_asked(bench: Bench
             "POST",
             "/v1/rounds/7/expire",
         ),
+        (lender_job(JobKind.ANSWER_SCORE, request_id=RequestId(12)), "POST", "/v1/requests/12/answer"),
+        (owner_request(JobKind.READ_ANSWER), "POST", "/v1/requests/12/conclusion"),
+        (owner_request(JobKind.EXPIRE_REQUEST), "POST", "/v1/requests/12/expiry"),
         (member_job(JobKind.UNLOCK), "POST", f"/v1/contributions/7/{MEMBERS[0]}/unlock"),
         (member_job(JobKind.CONCLUDE_CONTRIBUTION), "POST", f"/v1/contributions/7/{MEMBERS[0]}/conclude"),
         (member_job(JobKind.ABANDON), "POST", f"/v1/contributions/7/{MEMBERS[0]}/abandon"),
@@ -461,6 +484,21 @@ async def test_dispatch__round_has_moved_on__nobody_is_asked(bench: Bench) -> No
     assert old.reason == "superseded: round 7 is accepting"
 
 
+async def test_dispatch__request_was_answered_meanwhile__nobody_is_asked_but_the_borrowers_node(bench: Bench) -> None:
+    await save_round(bench.database, RoundState.SETTLED)
+    digest, now = Digest(b"d" * 32), Timestamp(1_000_000)
+    deployment = DeploymentView(DeploymentId(3), ModelId(1), MEMBERS[4], Wei(5), 60, digest, digest, now)
+    request = RequestView(RequestId(12), DeploymentId(3), MEMBERS[0], RequestState.ANSWERED, now, digest, now, digest, now)
+    async with bench.database.begin() as session:
+        await serving_repository.save(session, None, ServingView(deployment, request))
+    answer = lender_job(JobKind.ANSWER_SCORE, request_id=RequestId(12))
+    planned = await bench.plan(answer, owner_request(JobKind.EXPIRE_REQUEST), owner_request(JobKind.READ_ANSWER))
+    async with bench.dispatching():
+        jobs = await bench.until("done", *planned)
+    assert bench.node.paths() == ["/v1/requests/12/conclusion"]
+    assert [job.reason for job in jobs] == ["superseded: request 12 is answered"] * 2 + [None]
+
+
 async def test_dispatch__three_announcements_of_one_model_wait__the_newest_is_made(bench: Bench) -> None:
     announcements = [
         JobSpec(kind=JobKind.ANNOUNCE_MODEL, service=Service.OWNER, model_id=ModelId(model), occasion=f"block-{block}")
@@ -549,5 +587,5 @@ async def save_round(database: Database, state: RoundState) -> None:
     )
     block = Block(BlockNumber(1), BlockHash("0x" + "01" * 32), BlockHash("0x" + "00" * 32), now)
     async with database.begin() as session:
-        await found_cursor(session, ChainId(1), MEMBERS[0], block)
+        await found_cursor(session, ChainId(1), MEMBERS[0], MEMBERS[1], block)
         await save_model(session, None, model.with_cohort(cohort).with_round(current))

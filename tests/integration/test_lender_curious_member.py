@@ -24,9 +24,14 @@ FIRST, ROUNDS = 7, 4
 
 @pytest.fixture
 async def lender(
-    tmp_path: Path, database_settings: DatabaseSettings, anvil: Anvil, repository_contract: Deployment, block_store: str
+    tmp_path: Path,
+    database_settings: DatabaseSettings,
+    anvil: Anvil,
+    repository_contract: Deployment,
+    serving_contract: Deployment,
+    block_store: str,
 ) -> AsyncIterator[LenderNode]:
-    settings = lender_settings(tmp_path, database_settings, anvil, repository_contract, block_store)
+    settings = lender_settings(tmp_path, database_settings, anvil, repository_contract, serving_contract, block_store)
     async with running_lender(settings, anvil) as node:
         yield node
 

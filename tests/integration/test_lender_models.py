@@ -30,9 +30,14 @@ from lender_api.tables import Base, IdempotentAnswer, Model, ModelKey, Outbox, V
 
 @pytest.fixture
 def settings(
-    tmp_path: Path, database_settings: DatabaseSettings, anvil: Anvil, repository_contract: Deployment, block_store: str
+    tmp_path: Path,
+    database_settings: DatabaseSettings,
+    anvil: Anvil,
+    repository_contract: Deployment,
+    serving_contract: Deployment,
+    block_store: str,
 ) -> Settings:
-    return lender_settings(tmp_path, database_settings, anvil, repository_contract, block_store)
+    return lender_settings(tmp_path, database_settings, anvil, repository_contract, serving_contract, block_store)
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from devstack.contracts import Deployment
 from hessian.chain.repository import Call
 from hessian.identifiers import Digest, Wei
 from owner_api.migration import migrate
-from owner_api.tables import Base, Contribution, Enrollment, Withdrawal
+from owner_api.tables import Application, Base, Contribution, Enrollment, Withdrawal
 
 STRANGER = "0x" + "52" * 20
 BODIES: dict[str, Any] = {
@@ -29,9 +29,13 @@ BODIES: dict[str, Any] = {
     "/v1/contributions": {"round_id": 1, "member": STRANGER},
     "/v1/tickets/redeem": {"ticket": "t" * 43},
     "/v1/tickets/rows": {"ticket": "t" * 43},
+    "/v1/tickets/application": {"ticket": "t" * 43},
+    "/v1/applications": {"deployment_id": 10**9, "max_fee_wei": "1", "features": {}},
+    "/v1/applications/{application_id}/requests": {"max_fee_wei": "1"},
     "/v1/owners": {"name": "x"},
 }
-NODE_ROLES = {"admin": ("/v1/owners",), "coordinator": ("/v1/catalogue", "/v1/rounds", "/v1/cohorts"), "trainer": ("/v1/tickets",)}
+COORDINATORS = ("/v1/catalogue", "/v1/rounds", "/v1/cohorts", "/v1/requests")
+NODE_ROLES = {"admin": ("/v1/owners",), "coordinator": COORDINATORS, "trainer": ("/v1/tickets",)}
 OPEN = ("/healthz", "/readyz")
 
 
@@ -44,7 +48,7 @@ async def node(anvil: Anvil, repository_contract: Deployment, database_url: str,
 async def everything_of(node: OwnerNode, owner: Owner) -> dict[str, str]:
     """One object of every noun, by the name of its path parameter."""
     dataset = await owner.upload(Rows(1, 20))
-    identities = {"dataset_id": dataset, "enrollment_id": str(uuid.uuid4()), "withdrawal_id": str(uuid.uuid4())}
+    identities = {"dataset_id": dataset} | {f"{noun}_id": str(uuid.uuid4()) for noun in ("enrollment", "withdrawal", "application")}
     async with node.world.database.begin() as session:
         enrollment = Enrollment(
             id=uuid.UUID(identities["enrollment_id"]),
@@ -77,6 +81,21 @@ async def everything_of(node: OwnerNode, owner: Owner) -> dict[str, str]:
         )
         call = Call(node.world.repository.address, b"", Wei(0))
         row = await node.world.outbox.enqueue(session, business_key="w", sender=owner.address, call=call, purpose="withdraw", subject="w")
+        session.add(
+            Application(
+                id=uuid.UUID(identities["application_id"]),
+                owner_id=uuid.UUID(owner.id),
+                contract=node.world.deployment.address,
+                deployment_id=1,
+                model_id=1,
+                **dict.fromkeys(("lender_key", "manifest_digest", "weights_digest", "scoring_digest"), Digest(bytes(32))),
+                mode="private",
+                state="quoted",
+                fee=Wei(1),
+                cells=b"",
+                answer_key=bytes(32),
+            )
+        )
         session.add(Withdrawal(id=uuid.UUID(identities["withdrawal_id"]), owner_id=uuid.UUID(owner.id), outbox_id=row.id))
     return identities
 
@@ -87,7 +106,8 @@ async def routes(node: OwnerNode) -> list[tuple[str, str]]:
 
 
 def filled(path: str, values: dict[str, str]) -> str:
-    defaults = {"round_id": "1", "cohort_id": "1", "model_id": "1", "member": STRANGER, "ticket": "t" * 43}
+    defaults = dict.fromkeys(("round_id", "cohort_id", "model_id", "deployment_id", "request_id"), "1")
+    defaults |= {"member": STRANGER, "ticket": "t" * 43}
     return re.sub(r"\{(\w+)\}", lambda match: (defaults | values).get(match.group(1), str(uuid.uuid4())), path)
 
 
@@ -109,7 +129,7 @@ async def test_routes__another_owners_objects__do_not_exist_for_this_one(node: O
         assert answer.status_code == 404, (method, template, answer.text)
         tried += 1
     assert tried >= 5
-    for template in ("/v1/datasets", "/v1/enrollments", "/v1/contributions"):
+    for template in ("/v1/datasets", "/v1/enrollments", "/v1/contributions", "/v1/applications"):
         assert (await second.get(template))["items"] == []
         assert len((await first.get(template))["items"]) == 1
     body = {"model_id": 1, "dataset_id": identities["dataset_id"], "accept_alone": False}
@@ -132,21 +152,18 @@ async def test_routes__a_token_of_another_role__is_403(node: OwnerNode) -> None:
                 continue
             allowed = (
                 any(template.startswith(prefix) for prefix in NODE_ROLES[role])
-                or (role == "admin" and template.startswith("/v1/models"))
+                or (role == "admin" and template.startswith(("/v1/models", "/v1/deployments")))
                 or (role == "coordinator" and method == "POST" and template.startswith("/v1/contributions"))
             )
             assert allowed, (role, method, template, answer.status_code)
-        if template.startswith(("/v1/catalogue", "/v1/rounds", "/v1/cohorts", "/v1/tickets")) or (method, template) == (
-            "POST",
-            "/v1/owners",
-        ):
+        if template.startswith((*COORDINATORS, "/v1/tickets")) or (method, template) == ("POST", "/v1/owners"):
             answer = await send(node, method, filled(template, {}), template, owner.token)
             assert answer.status_code in (401, 403), (method, template)
 
 
 async def test_ticket__guessed_used_or_of_the_wrong_kind__opens_nothing(node: OwnerNode) -> None:
     for ticket in ("t" * 43, "../../etc/passwd".replace("/", "_") + "x" * 10):
-        for path in ("/v1/tickets/rows", "/v1/tickets/redeem"):
+        for path in ("/v1/tickets/rows", "/v1/tickets/redeem", "/v1/tickets/application"):
             answer = await node.api.post(path, json={"ticket": ticket}, headers=bearer("trainer-token"))
             assert answer.status_code == 404
 
@@ -178,9 +195,9 @@ async def test_openapi__every_operation__has_summary_unique_id_and_problem_shape
         refused = [answer["content"] for status, answer in operation["responses"].items() if status[0] == "4"]
         assert all(list(content) == ["application/problem+json"] for content in refused)
         assert operation.get("summary")
-    moving = [("/v1/enrollments", "post"), ("/v1/enrollments/{enrollment_id}/leave", "post"), ("/v1/withdrawals", "post")]
-    for path, method in moving:
-        names = {parameter["name"]: parameter for parameter in document["paths"][path][method]["parameters"]}
+    enrolling = ("/v1/enrollments", "/v1/enrollments/{enrollment_id}/leave")
+    for path in (*enrolling, "/v1/withdrawals", "/v1/applications", "/v1/applications/{application_id}/requests"):
+        names = {parameter["name"]: parameter for parameter in document["paths"][path]["post"]["parameters"]}
         assert names["Idempotency-Key"]["required"]
 
 

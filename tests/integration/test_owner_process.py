@@ -33,7 +33,12 @@ ROLES = ("admin", "coordinator", "trainer")
 
 @pytest.fixture
 def environment(
-    tmp_path: Path, database_settings: DatabaseSettings, anvil: Anvil, repository_contract: Deployment, block_store: str
+    tmp_path: Path,
+    database_settings: DatabaseSettings,
+    anvil: Anvil,
+    repository_contract: Deployment,
+    serving_contract: Deployment,
+    block_store: str,
 ) -> Environment:
     """Everything both services read; secrets in files, the tokens equal to their roles for the test's convenience."""
     values = {
@@ -42,6 +47,7 @@ def environment(
         "rpc_url": anvil.url,
         "chain_id": str(anvil.chain_id),
         "repository_address": repository_contract.address,
+        "deployment_address": serving_contract.address,
         "ipfs_url": block_store,
         "data_directory": str(tmp_path / "data"),
         "minimum_key_bits": str(KEY_BITS),

@@ -1,4 +1,4 @@
-"""The trainer's two routes over its real pool, with an owner-api that answers tickets from memory."""
+"""The trainer's statistics and gradient steps over its real pool, with an owner-api that answers tickets from memory."""
 
 from __future__ import annotations
 
@@ -197,7 +197,7 @@ async def test_body__over_the_limit__is_refused_before_it_is_read(trainer: httpx
 
 async def test_openapi__every_route__has_a_summary_and_problem_shapes(trainer: httpx.AsyncClient) -> None:
     document = (await trainer.get("/openapi.json")).json()
-    for path in ("/v1/statistics", "/v1/gradient-steps"):
+    for path in ("/v1/statistics", "/v1/gradient-steps", "/v1/score-queries"):
         route = document["paths"][path]["post"]
         assert route["summary"]
         assert "422" in route["responses"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ from devstack.anvil import Anvil
 from devstack.contracts import Deployment, deploy_repository
 from hessian.chain.blocks import Block
 from hessian.chain.client import Chain, connect
+from hessian.chain.contracts import Contracts
+from hessian.chain.deployment import ModelDeployment
 from hessian.chain.encoding import Undecodable
 from hessian.chain.records import ModelState, RoundState
 from hessian.chain.repository import ModelRepository
@@ -36,22 +39,25 @@ PROJECTION = {
     "members": "cohort_id, member_index",
     "rounds": "round_id",
     "submissions": "round_id, member_index",
+    "deployments": "deployment_id",
+    "requests": "request_id",
     "jobs": "business_key",
 }
 NOT_COMPARED = {"id", "created_at", "updated_at"}
 
 
 class Bench:
-    """One database that follows one contract."""
+    """One database that follows both contracts."""
 
-    def __init__(self, database: Database, chain: Chain, deployment: Deployment) -> None:
+    def __init__(self, database: Database, chain: Chain, deployment: Deployment, serving: Deployment) -> None:
         self.database = database
+        self.chain = chain
         self.deployment = deployment
-        self.contract = ModelRepository(chain, deployment.address)
+        self.contracts = Contracts(ModelRepository(chain, deployment.address), ModelDeployment(chain, serving.address))
 
     def watcher(self, *, range_limit: int = 1000, services: frozenset[Service] = EVERYONE, start: int | None = None) -> Watcher:
         block = self.deployment.block if start is None else BlockNumber(start)
-        return Watcher(self.database, self.contract, services, start=block, range_limit=range_limit, poll_seconds=0.02)
+        return Watcher(self.database, self.contracts, services, start=block, range_limit=range_limit, poll_seconds=0.02)
 
     async def catch_up(self, watcher: Watcher | None = None) -> None:
         watcher = watcher or self.watcher()
@@ -94,13 +100,15 @@ NewBench = Callable[[], Any]
 
 
 @pytest.fixture
-async def new_bench(new_database: Callable[..., str], fresh_anvil: Anvil, fresh_repository: Deployment) -> NewBench:
+async def new_bench(
+    new_database: Callable[..., str], fresh_anvil: Anvil, fresh_repository: Deployment, fresh_serving: Deployment
+) -> NewBench:
     @asynccontextmanager
-    async def make(deployment: Deployment = fresh_repository) -> AsyncIterator[Bench]:
+    async def make() -> AsyncIterator[Bench]:
         url = new_database()
         migrate(url)
         async with open_database(url) as database, connect(fresh_anvil.url) as chain:
-            yield Bench(database, chain, deployment)
+            yield Bench(database, chain, fresh_repository, fresh_serving)
 
     return make
 
@@ -134,17 +142,17 @@ def tell_a_story(market: Market) -> int:
 async def test_step__a_model_from_creation_to_refund__projection_equals_the_contract(bench: Bench, market: Market) -> None:
     model_id = tell_a_story(market)
     await bench.catch_up()
-    at = await bench.contract.chain.final_block()
-    on_chain = await bench.contract.model(ModelId(model_id), at)
+    at = await bench.chain.final_block()
+    on_chain = await bench.contracts.repository.model(ModelId(model_id), at)
     async with bench.database.begin() as session:
         view = await load_model(session, ModelId(model_id), cohort_id=CohortId(1), round_id=RoundId(2))
     assert view is not None
     assert (view.state, view.is_closed, view.best_error) == (ModelState.TRAINED, True, on_chain.best_error)
     assert (view.rounds_paid, view.weights_digest, view.lender) == (on_chain.rounds_paid, on_chain.weights_digest, on_chain.lender)
     assert view.bounty + view.base_fee * view.max_rounds == view.paid + view.refunded
-    cohort = await bench.contract.cohort(CohortId(1), at)
+    cohort = await bench.contracts.repository.cohort(CohortId(1), at)
     assert [(one.account, one.rows) for one in view.cohort(CohortId(1)).members] == [(one.account, one.rows) for one in cohort.members]
-    current = await bench.contract.round(RoundId(2), at)
+    current = await bench.contracts.repository.round(RoundId(2), at)
     assert view.round(RoundId(2)).state is current.state is RoundState.SETTLED
     assert [one.gradient_digest for one in view.round(RoundId(2)).submissions] == [one.gradient_digest for one in current.submissions]
     assert all(one.unlocked_at for one in view.round(RoundId(2)).submissions)
@@ -297,15 +305,15 @@ async def test_step__three_watchers_on_one_database__each_event_once(bench: Benc
     tell_a_story(market)
     await asyncio.gather(*(bench.catch_up(bench.watcher(range_limit=limit)) for limit in (1, 2, 3)))
     await bench.catch_up()
-    head = await bench.contract.chain.final_block()
-    assert await bench.count("chain_events") == len(await bench.contract.events(bench.deployment.block, head.number))
+    head = await bench.chain.final_block()
+    assert await bench.count("chain_events") == len(await bench.contracts.repository.events(bench.deployment.block, head.number))
     await bench.assert_gapless()
 
 
 async def test_step__database_of_another_contract__is_refused(bench: Bench, market: Market, fresh_anvil: Anvil) -> None:
     market.finalise()
     await bench.catch_up()
-    bench.contract = ModelRepository(bench.contract.chain, deploy_repository(fresh_anvil, 2).address)
+    bench.contracts = replace(bench.contracts, repository=ModelRepository(bench.chain, deploy_repository(fresh_anvil, 2).address))
     with pytest.raises(OtherContractFollowed):
         await bench.watcher().step()
 
@@ -329,14 +337,14 @@ async def test_step__node_that_is_behind__is_unavailable_not_diverged(bench: Ben
 async def test_run__chain_does_not_answer_at_first__goes_on_by_itself(
     bench: Bench, market: Market, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answer, failures = bench.contract.chain.final_block, iter([ChainUnavailable()])
+    answer, failures = bench.chain.final_block, iter([ChainUnavailable()])
 
     async def final_block() -> Block:
         for failure in failures:
             raise failure
         return await answer()
 
-    monkeypatch.setattr(bench.contract.chain, "final_block", final_block)
+    monkeypatch.setattr(bench.chain, "final_block", final_block)
     market.create_model()
     market.finalise()
     stop = asyncio.Event()

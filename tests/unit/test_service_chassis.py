@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated
@@ -122,6 +123,14 @@ async def test_post__handler_raises__answers_a_problem(client: httpx.AsyncClient
     assert response.json()["correlation_id"] == "round-7" == response.headers["x-correlation-id"]
     assert "42" not in response.text
     assert ("retry-after" in response.headers) == (status == 503)
+
+
+def test_create_service__a_library_raised_the_recursion_limit__depth_is_refused_before_the_stack_overflows() -> None:
+    sys.setrecursionlimit(100_000)  # as py_ecc does when it is imported
+    an_app()
+
+    with pytest.raises(RecursionError):
+        json.loads("[" * 50_000 + "]" * 50_000)
 
 
 BAD_BODIES = {

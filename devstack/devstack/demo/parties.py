@@ -1,4 +1,4 @@
-"""The lender and the data owners, as people who use nothing but the public REST interfaces of their own nodes."""
+"""Lender, data owners and borrowers, as people who use nothing but the public REST interfaces of the nodes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Self
 import httpx
 
 from hessian.errors import Refused, Unavailable
-from hessian.identifiers import Address, ModelId
+from hessian.identifiers import Address, ModelId, Wei
 
 
 class RequestRefused(Refused):
@@ -102,3 +102,34 @@ class DataOwner(Rest):
     def enrollment(self) -> dict[str, Any]:
         """How far that is."""
         return dict(self.get(f"/v1/enrollments/{self.enrollment_id}"))
+
+
+class Borrower(Rest):
+    """One borrower at an owner-api, and the client that carries its openings to the lender."""
+
+    def __init__(self, base_url: str, created: dict[str, Any]) -> None:
+        """`created` is the answer of `POST /v1/owners`."""
+        super().__init__(base_url, created["token"])
+        self.address = Address(created["address"])
+        self.application_id = ""
+        self.has_shown = False
+
+    def apply(self, deployment_id: int, features: dict[str, Any], most: Wei, *, mode: str = "private") -> None:
+        """Ask for a quote. Raises RequestRefused."""
+        wish = {"deployment_id": deployment_id, "mode": mode, "max_fee_wei": str(most), "features": features}
+        self.application_id = self.post("/v1/applications", wish)["id"]
+
+    def application(self) -> dict[str, Any]:
+        """How far it is."""
+        return dict(self.get(f"/v1/applications/{self.application_id}"))
+
+    def show(self, lender: Rest) -> None:
+        """Open mode: show the lender the features."""
+        shown = self.get(f"/v1/applications/{self.application_id}/open-application")
+        lender.post(f"/v1/requests/{shown['request_id']}/assessment", shown["application"])
+        self.has_shown = True
+
+    def accept(self, lender: Rest) -> dict[str, Any]:
+        """Open the commitment; what the lender confirms. Raises RequestRefused."""
+        opened = self.post(f"/v1/applications/{self.application_id}/acceptance")
+        return dict(lender.post(f"/v1/requests/{opened['request_id']}/acceptance", opened["opening"]))

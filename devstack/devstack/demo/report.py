@@ -16,9 +16,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from devstack.demo import quotes
 from devstack.demo.case import Case, Shards
+from devstack.demo.checks import Check
 from devstack.demo.display import ether, seconds_of
 from devstack.demo.ledger import FunctionGas, Ledger
+from devstack.demo.quotes import Quote, Served
 from devstack.demo.target import peers, real, replayed
 from hessian.artifacts.manifest import ModelManifest
 from hessian.chain.events import Credited, MemberJoined, ModelCreated, RoundSettled, Withdrawn
@@ -50,16 +53,6 @@ class RoundRow:
     seconds: float
 
 
-@dataclass(frozen=True)
-class Check:
-    """Something that was expected. Times are measured on whatever machine this is: they are told, and do not decide the exit code."""
-
-    expected: str
-    measured: str
-    holds: bool
-    decides: bool = True
-
-
 @dataclass
 class Report:
     """Everything in `report.json`, in its order. Wei are decimal strings, errors fractions."""
@@ -83,6 +76,8 @@ class Report:
     gas: dict[str, FunctionGas]
     bytes: dict[str, dict[str, int]]
     seconds: dict[str, float]
+    deployment: dict[str, Any]
+    quotes: list[Quote]
     checks: list[Check] = field(default_factory=list)
 
     @property
@@ -105,6 +100,7 @@ class Played:
     weights: dict[str, Any]
     artifacts: dict[str, list[bytes]]
     owners: Sequence[str]
+    served: Served
 
 
 def measure(ledger: Ledger, played: Played, seconds: dict[str, float], *, key_bits: int = KEY_BITS) -> Report:
@@ -146,8 +142,10 @@ def measure(ledger: Ledger, played: Played, seconds: dict[str, float], *, key_bi
         gas=gas,
         bytes={kind: _sizes(found) for kind, found in played.artifacts.items()},
         seconds=seconds,
+        deployment=quotes.deployment(played.served),
+        quotes=played.served.quotes,
     )  # fmt: skip
-    report.checks = _checks(report, played, settled, money, deposited, key_bits)
+    report.checks = _checks(report, played, settled, money, deposited, key_bits) + quotes.checks(played.served)
     return report
 
 
@@ -235,6 +233,7 @@ def show(report: Report, console: Console, file: Path) -> None:
         f"{ether(int(report.refunded_wei))} back to the lender, {report.contract_balance_wei} wei left in the contract",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
+    console.print(quotes.table(report.quotes))
     console.print(Text("\nWhat was expected", style="bold"))
     for check in report.checks:
         mark = Text("  holds  ", style="green") if check.holds else Text("  FAILS  " if check.decides else "  slower ", style="bold red")

@@ -1,7 +1,7 @@
 """The demo: one real encrypted training run, told through the REST interfaces of the lender and of its data owners.
 
 After the owners have enrolled nobody steers any more: the chain's events move coordinator, trainer, owner-api and lender-api, round after
-round, until the target error. Then the owners withdraw what they earned.
+round, until the target error. Then the owners withdraw what they earned, and the trained model lends (lending.py).
 """
 
 from __future__ import annotations
@@ -17,14 +17,17 @@ from rich.console import Console
 from rich.text import Text
 
 from devstack.demo import lending_club
-from devstack.demo.case import Case, Plan, write_shards
+from devstack.demo.case import Case, Plan, Shards, write_shards
 from devstack.demo.display import Display, sentence_of
 from devstack.demo.ledger import Ledger
+from devstack.demo.lending import Lending
 from devstack.demo.own_table import told
 from devstack.demo.parties import DataOwner, Lender, Rest
+from devstack.demo.quotes import Served
 from devstack.demo.report import KEY_BITS, Played, Report, measure, show
 from devstack.processes import ProcessFailed
 from devstack.stack import Stack
+from hessian.artifacts.manifest import ModelManifest
 from hessian.chain.events import ModelClosed, RoundDefaulted, RoundFailed, RoundSettled, RoundUnlockFailed, Withdrawn
 from hessian.chain.records import ModelState
 from hessian.errors import HessianError
@@ -96,11 +99,22 @@ class Demo:
             self._until(lambda: self._is_closed() and self._all_closed(), "the model was not closed, or bonds were not returned")
             self._withdraw(lender)
         weights = lender.get(f"/v1/models/{model['id']}/weights")
+        artifacts = self._artifacts()
+        manifest = ModelManifest.from_bytes(artifacts["manifest"][0], minimum_bits=self.key_bits)
+        served = self._lend(lender, model["id"], weights, manifest, shards)
         self.display.seconds["total"] = round(time.monotonic() - begun, 3)
         self.display.say("comparing with plaintext training on the same rows")
         accounts = [owner.address for owner in self.owners]
-        played = Played(self.case, shards, plan.target, weights, self._artifacts(), accounts)
+        played = Played(self.case, shards, plan.target, weights, artifacts, accounts, served)
         return measure(ledger, played, self.display.seconds, key_bits=self.key_bits)
+
+    def _lend(self, lender: Lender, model: str, weights: dict[str, Any], manifest: ModelManifest, shards: Shards) -> Served:
+        lending = Lending(lender, (self.stack.url("owner-api"), self.stack.token("admin")), self.stack.anvil, self.display, self._until)
+        with self.display.phase("deployment", "the lender calibrates its model on the validation rows and deploys it, with a rate policy"):
+            served = lending.deploy(model, manifest.specification)
+        with self.display.phase("quotes", "borrowers from the test set apply: the lender decides without seeing their features"):
+            lending.quote(served, weights, manifest.specification, shards.test, self.closing)
+        return served
 
     @property
     def ledger(self) -> Ledger:

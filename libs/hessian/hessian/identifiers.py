@@ -14,6 +14,8 @@ ChainId = NewType("ChainId", int)
 ModelId = NewType("ModelId", int)
 CohortId = NewType("CohortId", int)
 RoundId = NewType("RoundId", int)
+DeploymentId = NewType("DeploymentId", int)
+RequestId = NewType("RequestId", int)
 BlockNumber = NewType("BlockNumber", int)
 
 Timestamp = NewType("Timestamp", int)

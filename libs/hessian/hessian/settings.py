@@ -48,12 +48,13 @@ class DatabaseSettings(Section):
 
 
 class ChainSettings(Section):
-    """The Ethereum node and the contract this service trusts."""
+    """The Ethereum node and the two contracts this service trusts."""
 
     rpc_url: HttpUrl
     chain_id: int = Field(ge=1)
     repository_address: str = Field(pattern=r"^0x[0-9a-fA-F]{40}$")
-    repository_block: int = Field(default=0, ge=0, description="block of the contract's deployment; nothing is read before it")
+    repository_block: int = Field(default=0, ge=0, description="block in which ModelRepository was made; nothing is read before it")
+    deployment_address: str = Field(pattern=r"^0x[0-9a-fA-F]{40}$", description="ModelDeployment, made for that ModelRepository")
 
 
 class IpfsSettings(Section):

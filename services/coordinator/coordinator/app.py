@@ -14,7 +14,7 @@ from coordinator.world import World
 from hessian.errors import ChainUnavailable
 from hessian.service.app import ReadyCheck, create_service
 
-DESCRIPTION = """Follows the training market's final blocks and asks this node's services for the work they call for.
+DESCRIPTION = """Follows the final blocks of the training and the serving market and asks this node's services for the work they call for.
 
 It holds public data only: no key, no rows, no statistics, no weights in clear."""
 

@@ -20,7 +20,7 @@ from procrastinate.worker import Worker
 from psycopg_pool import PoolTimeout
 from sqlalchemy import URL
 
-from coordinator import queue, repository
+from coordinator import queue, repository, serving, serving_repository
 from coordinator.handlers import Handlers, Outcome
 from coordinator.jobs import LONGEST_DELAY, JobKind, JobState, SetAside, delay, judge
 from coordinator.planner import superseded
@@ -210,6 +210,9 @@ async def _superseded(session: Session, attempt: queue.Claim) -> str | None:
     job = attempt.job
     if job.kind is JobKind.ANNOUNCE_MODEL and await queue.has_newer(session, attempt):
         return "a newer announcement waits"
+    if job.request_id is not None:
+        asked = await serving_repository.load_request(session, job.request_id)
+        return None if asked is None else serving.superseded(job, asked)
     cursor = await repository.read_cursor(session)
     model = await repository.load_model(session, job.model_id, cohort_id=job.cohort_id, round_id=job.round_id)
     if cursor is None or model is None:

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement
 
 from coordinator import queue, reads, repository, tables
 from coordinator.jobs import JobState
-from coordinator.schemas import BlockRead, EventRead, JobRead, ModelRead, RoundRead, StatusRead
+from coordinator.schemas import BlockRead, DeploymentRead, EventRead, JobRead, ModelRead, RequestRead, RoundRead, StatusRead
 from coordinator.world import TheWorld
 from hessian.errors import ChainUnavailable, DatabaseUnavailable, Malformed, NotPermitted, Unauthenticated
 from hessian.identifiers import Timestamp
@@ -32,7 +32,8 @@ async def read(world: TheWorld, session: Transaction) -> StatusRead:
     cursor = await repository.read_cursor(session)
     return StatusRead(
         chain_id=world.chain.chain_id,
-        repository_address=world.contract.address,
+        repository_address=world.contracts.repository.address,
+        deployment_address=world.contracts.deployment.address,
         head=BlockRead(number=head.number, timestamp=head.timestamp),
         final=BlockRead(number=final.number, timestamp=final.timestamp),
         cursor=None if cursor is None else BlockRead(number=cursor.block_number, timestamp=cursor.timestamp),
@@ -60,10 +61,29 @@ async def list_rounds(session: Transaction, after: After, model_id: ChainNumber 
     return Page(items=await reads.rounds(session, rows), next=next_cursor(rows[-1].round_id) if more else None)
 
 
+@router.get("/deployments", tags=["deployments"], summary="List deployments", dependencies=[READERS])
+async def list_deployments(session: Transaction, after: After, model_id: ChainNumber = None, limit: PageLimit = 50) -> Page[DeploymentRead]:
+    """Trained models that can be asked, and those retired, oldest first."""
+    conditions: list[ColumnElement[bool]] = [] if model_id is None else [tables.Deployment.model_id == model_id]
+    rows, more = await reads.page(session, tables.Deployment, tables.Deployment.__table__.c.deployment_id, after, limit, conditions)
+    return Page(items=reads.deployments(rows), next=next_cursor(rows[-1].deployment_id) if more else None)
+
+
+@router.get("/requests", tags=["requests"], summary="List requests for a score", dependencies=[READERS])
+async def list_requests(session: Transaction, after: After, deployment_id: ChainNumber = None, limit: PageLimit = 50) -> Page[RequestRead]:
+    """Borrowers' requests, oldest first: deadlines, digests, and this node's jobs."""
+    conditions: list[ColumnElement[bool]] = [] if deployment_id is None else [tables.ScoreRequest.deployment_id == deployment_id]
+    rows, more = await reads.page(session, tables.ScoreRequest, tables.ScoreRequest.__table__.c.request_id, after, limit, conditions)
+    return Page(items=await reads.requests(session, rows), next=next_cursor(rows[-1].request_id) if more else None)
+
+
 @router.get("/events", tags=["events"], summary="List events", dependencies=[READERS])
-async def list_events(session: Transaction, after: After, model_id: ChainNumber = None, limit: PageLimit = 50) -> Page[EventRead]:
-    """The contract's events in final blocks, in the chain's order."""
-    conditions: list[ColumnElement[bool]] = [] if model_id is None else [tables.Event.model_id == model_id]
+async def list_events(
+    session: Transaction, after: After, model_id: ChainNumber = None, deployment_id: ChainNumber = None, limit: PageLimit = 50
+) -> Page[EventRead]:
+    """Both contracts' events in final blocks, in the chain's order."""
+    wanted = [(tables.Event.model_id, model_id), (tables.Event.deployment_id, deployment_id)]
+    conditions = [column == value for column, value in wanted if value is not None]
     rows, more = await reads.page(session, tables.Event, tables.Event.__table__.c.id, after, limit, conditions)
     return Page(items=reads.events(rows), next=next_cursor(rows[-1].id) if more else None)
 
@@ -75,11 +95,12 @@ async def list_jobs(
     state: Annotated[JobState | None, Query(description="`set_aside` lists what a person must look at")] = None,
     model_id: ChainNumber = None,
     round_id: ChainNumber = None,
+    request_id: ChainNumber = None,
     limit: PageLimit = 50,
 ) -> Page[JobRead]:
     """What was asked of this node's services, oldest first."""
-    wanted = [(tables.Job.state, state), (tables.Job.model_id, model_id), (tables.Job.round_id, round_id)]
-    conditions = [column == value for column, value in wanted if value is not None]
+    subjects = [(tables.Job.model_id, model_id), (tables.Job.round_id, round_id), (tables.Job.request_id, request_id)]
+    conditions = [column == value for column, value in [(tables.Job.state, state), *subjects] if value is not None]
     rows, more = await reads.page(session, tables.Job, tables.Job.__table__.c.id, after, limit, conditions)
     return Page(items=[JobRead.model_validate(row) for row in rows], next=next_cursor(rows[-1].id) if more else None)
 

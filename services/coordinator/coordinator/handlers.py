@@ -13,7 +13,7 @@ from coordinator.clients.owner import OwnerClient, StoredArtifact, Ticket
 from coordinator.clients.trainer import TrainerClient
 from coordinator.jobs import JobKind, JobSpec, JobState, Service
 from hessian.errors import IpfsUnavailable, ServiceFailed, Unavailable, Violated
-from hessian.identifiers import Address, CohortId, Digest, RoundId, digest_to_hex
+from hessian.identifiers import Address, CohortId, Digest, RequestId, RoundId, digest_to_hex
 from hessian.ipfs.store import ContentStore
 
 log = structlog.get_logger()
@@ -81,6 +81,8 @@ class Handlers:
                 return await lender.expire_round(_round(job))
             case JobKind.CONCLUDE_MODEL:
                 return await lender.conclude_model(job.model_id)
+            case JobKind.ANSWER_SCORE:
+                return await lender.answer_score(_request(job))
             case _:
                 raise ServiceMissing(f"lender-api does no {job.kind}")
 
@@ -101,6 +103,10 @@ class Handlers:
                 return await owner.leave_cohort(_cohort(job))
             case JobKind.EXPIRE_ROUND:
                 return await owner.expire_round(_round(job))
+            case JobKind.READ_ANSWER:
+                return await owner.read_answer(_request(job))
+            case JobKind.EXPIRE_REQUEST:
+                return await owner.expire_request(_request(job))
             case _:
                 raise ServiceMissing(f"owner-api does no {job.kind}")
 
@@ -138,6 +144,12 @@ def _round(job: JobSpec) -> RoundId:
     if job.round_id is None:
         raise Violated(f"{job.business_key} names no round")
     return job.round_id
+
+
+def _request(job: JobSpec) -> RequestId:
+    if job.request_id is None:
+        raise Violated(f"{job.business_key} names no request")
+    return job.request_id
 
 
 def _cohort(job: JobSpec) -> CohortId:

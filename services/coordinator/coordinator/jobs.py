@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from hessian.errors import HessianError, ServiceFailed, Unavailable, Violated
-from hessian.identifiers import Address, CohortId, ModelId, RoundId
+from hessian.identifiers import Address, CohortId, ModelId, RequestId, RoundId
 
 CRASH_LIMIT = 5
 FIRST_DELAY = 0.5
@@ -39,6 +39,9 @@ class JobKind(StrEnum):
     CONCLUDE_CONTRIBUTION = "conclude_contribution"
     CONCLUDE_MODEL = "conclude_model"
     LEAVE_COHORT = "leave_cohort"
+    ANSWER_SCORE = "answer_score"
+    READ_ANSWER = "read_answer"
+    EXPIRE_REQUEST = "expire_request"
 
 
 PRIORITY = {
@@ -48,10 +51,13 @@ PRIORITY = {
     JobKind.EVALUATE_ROUND: 30,
     JobKind.EXPIRE_ROUND: 30,
     JobKind.OPEN_ROUND: 20,
+    JobKind.ANSWER_SCORE: 20,  # a borrower waits; but anybody may ask, so never before a bond
+    JobKind.READ_ANSWER: 20,
     JobKind.CONTRIBUTE: 10,
     JobKind.CONCLUDE_CONTRIBUTION: 5,
     JobKind.CONCLUDE_MODEL: 5,
     JobKind.LEAVE_COHORT: 5,
+    JobKind.EXPIRE_REQUEST: 5,
     JobKind.ANNOUNCE_MODEL: 0,
 }
 
@@ -89,6 +95,7 @@ class JobSpec:
     model_id: ModelId
     cohort_id: CohortId | None = None
     round_id: RoundId | None = None
+    request_id: RequestId | None = None
     member: Address | None = None
     occasion: str = ""
     """What tells this job from another of the same kind about the same subject: a state, a block, a count."""
@@ -96,6 +103,8 @@ class JobSpec:
     @property
     def subject(self) -> str:
         """What it is about, in words: also the correlation id of every request it makes."""
+        if self.request_id is not None:
+            return f"request-{self.request_id}"
         if self.round_id is not None:
             return f"round-{self.round_id}"
         return f"model-{self.model_id}" if self.cohort_id is None else f"cohort-{self.cohort_id}"

@@ -173,13 +173,14 @@ def spec_of(row: Job) -> JobSpec:
         model_id=row.model_id,
         cohort_id=row.cohort_id,
         round_id=row.round_id,
+        request_id=row.request_id,
         member=row.member,
         occasion=row.occasion,
     )
 
 
 def _columns(spec: JobSpec) -> dict[str, Any]:
-    names = ("kind", "service", "model_id", "cohort_id", "round_id", "member", "occasion")
+    names = ("kind", "service", "model_id", "cohort_id", "round_id", "request_id", "member", "occasion")
     return {"state": JobState.PLANNED, **{name: getattr(spec, name) for name in names}}
 
 

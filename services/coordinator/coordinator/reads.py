@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from sqlalchemy import ColumnElement, func, select
 
 from coordinator import tables
 from coordinator.jobs import JobState
-from coordinator.schemas import CohortRead, ContributionRead, EventRead, JobRead, MemberRead, ModelRead, RoundRead
+from coordinator.schemas import (
+    CohortRead,
+    ContributionRead,
+    DeploymentRead,
+    EventRead,
+    JobRead,
+    MemberRead,
+    ModelRead,
+    RequestRead,
+    RoundRead,
+)
+from hessian.chain.deployment_records import RequestState
 from hessian.chain.records import ModelState, RoundState
 from hessian.identifiers import Address, CohortId, ModelId, RoundId, Timestamp
 from hessian.postgres.session import Session
@@ -45,10 +56,19 @@ async def rounds(session: Session, rows: Sequence[tables.Round]) -> list[RoundRe
         (row.round_id, row.member): row
         for row in (await session.execute(select(tables.Submission).where(tables.Submission.round_id.in_(ids)))).scalars()
     }
-    jobs: dict[int | None, list[JobRead]] = defaultdict(list)
-    for job in (await session.execute(select(tables.Job).where(tables.Job.round_id.in_(ids)).order_by(tables.Job.id))).scalars():
-        jobs[job.round_id].append(JobRead.model_validate(job))
+    jobs = await _jobs(session, "round_id", ids)
     return [_round(row, members[row.cohort_id], submissions, jobs[row.round_id]) for row in rows]
+
+
+def deployments(rows: Sequence[tables.Deployment]) -> list[DeploymentRead]:
+    """Deployments as they stand."""
+    return [DeploymentRead.model_validate({**_plain(row), "fee_wei": row.fee}) for row in rows]
+
+
+async def requests(session: Session, rows: Sequence[tables.ScoreRequest]) -> list[RequestRead]:
+    """Requests with this node's jobs."""
+    jobs = await _jobs(session, "request_id", [row.request_id for row in rows])
+    return [RequestRead.model_validate({**_plain(row), "state": _word(row.state), "jobs": jobs[row.request_id]}) for row in rows]
 
 
 def events(rows: Sequence[tables.Event]) -> list[EventRead]:
@@ -70,6 +90,15 @@ async def job_counts(session: Session) -> dict[JobState, int]:
     """How many jobs stand in each state."""
     counted = await session.execute(select(tables.Job.state, func.count().label("jobs")).group_by(tables.Job.state))
     return dict.fromkeys(JobState, 0) | {row.state: row.jobs for row in counted}
+
+
+async def _jobs(session: Session, subject: Literal["round_id", "request_id"], ids: Sequence[int]) -> dict[int, list[JobRead]]:
+    """This node's jobs by the round or the request that they are about."""
+    column = tables.Job.__table__.c[subject]
+    found: dict[int, list[JobRead]] = defaultdict(list)
+    for job in (await session.execute(select(tables.Job).where(column.in_(ids)).order_by(tables.Job.id))).scalars():
+        found[getattr(job, subject)].append(JobRead.model_validate(job))
+    return found
 
 
 async def _open_cohorts(session: Session, model_ids: Sequence[ModelId]) -> dict[int, list[CohortRead]]:
@@ -150,5 +179,5 @@ def _plain(row: tables.Base) -> dict[str, Any]:
     return {column.name: getattr(row, column.name) for column in row.__table__.columns}
 
 
-def _word(state: ModelState | RoundState) -> str:
+def _word(state: ModelState | RoundState | RequestState) -> str:
     return state.name.lower()

@@ -11,23 +11,28 @@ from sqlalchemy.dialects.postgresql import insert
 from coordinator import tables
 from coordinator.projection import MONEY_ONLY, CohortView, MemberView, ModelView, RoundView, SubmissionView
 from hessian.chain.blocks import Block
+from hessian.chain.contract_events import ContractEvent
+from hessian.chain.contracts import Contracts
 from hessian.chain.events import RepositoryEvent
 from hessian.chain.records import ModelState, RoundState
 from hessian.identifiers import Address, ChainId, CohortId, ModelId, RoundId, Timestamp
 from hessian.postgres.session import Session
 from hessian.settings import BadSettings
 
+_SUBJECTS = ("model_id", "cohort_id", "round_id", "deployment_id", "request_id")
+
 
 class OtherContractFollowed(BadSettings):
-    """This database follows another contract: give each contract a database of its own."""
+    """This database follows other contracts: give each pair of contracts a database of its own."""
 
 
-async def found_cursor(session: Session, chain_id: ChainId, address: Address, start: Block) -> tables.Cursor:
+async def found_cursor(session: Session, chain_id: ChainId, repository: Address, deployment: Address, start: Block) -> tables.Cursor:
     """The cursor, set to `start` if there was none."""
     values = {
         "id": 1,
         "chain_id": chain_id,
-        "repository_address": address,
+        "repository_address": repository,
+        "deployment_address": deployment,
         "block_number": start.number,
         "block_hash": start.hash,
         "timestamp": start.timestamp,
@@ -36,10 +41,17 @@ async def found_cursor(session: Session, chain_id: ChainId, address: Address, st
     return (await session.execute(select(tables.Cursor))).scalar_one()
 
 
-def require_followed(cursor: tables.Cursor, chain_id: ChainId, address: Address) -> None:
-    """Raises OtherContractFollowed."""
-    if (cursor.chain_id, cursor.repository_address) != (chain_id, address):
+def require_followed(cursor: tables.Cursor, contracts: Contracts) -> None:
+    """A cursor from before there was a serving contract names none yet. Raises OtherContractFollowed."""
+    served = cursor.deployment_address or contracts.deployment.address
+    expected = (contracts.repository.chain.chain_id, contracts.repository.address, contracts.deployment.address)
+    if (cursor.chain_id, cursor.repository_address, served) != expected:
         raise OtherContractFollowed
+
+
+async def adopt_deployment(session: Session, address: Address) -> None:
+    """From now on the cursor stands for the serving contract as well."""
+    await session.execute(update(tables.Cursor).values(deployment_address=address))
 
 
 async def read_cursor(session: Session, *, lock: bool = False) -> tables.Cursor | None:
@@ -71,10 +83,11 @@ async def advance_cursor(session: Session, first: Block, last: Block, events: in
     )
 
 
-async def store_event(session: Session, event: RepositoryEvent, model_id: ModelId | None) -> None:
-    """Keep an event; (block hash, log index) can be stored once."""
+async def store_event(session: Session, contract: str, event: ContractEvent, **subjects: int | None) -> None:
+    """Keep an event of the contract of this name; (block hash, log index) can be stored once. `subjects`: the ids that it leaves unsaid."""
     place = event.place
-    account = next((getattr(event, name) for name in ("member", "account", "lender") if hasattr(event, name)), None)
+    account = next((getattr(event, name) for name in ("member", "account", "requester", "lender") if hasattr(event, name)), None)
+    ids = {name: subjects.get(name, getattr(event, name, None)) for name in _SUBJECTS}
     await session.execute(
         insert(tables.Event).values(
             block_hash=place.block_hash,
@@ -82,12 +95,11 @@ async def store_event(session: Session, event: RepositoryEvent, model_id: ModelI
             block_number=place.block_number,
             transaction_hash=place.transaction_hash,
             timestamp=place.timestamp,
+            contract=contract,
             kind=event.kind,
-            model_id=model_id,
-            cohort_id=getattr(event, "cohort_id", None),
-            round_id=getattr(event, "round_id", None),
             account=account,
             plain=event.to_plain(),
+            **ids,
         )
     )
 
@@ -112,14 +124,14 @@ async def load_model(
     session: Session, model_id: ModelId, *, cohort_id: CohortId | None = None, round_id: RoundId | None = None
 ) -> ModelView | None:
     """A model with its round in flight, its cohorts that are not closed, and those named. None when it is unknown."""
-    found = await _rows(session, tables.Model, tables.Model.model_id == model_id)
+    found = await rows_of(session, tables.Model, tables.Model.model_id == model_id)
     if not found:
         return None
     running = or_(tables.Round.ended_at.is_(None), tables.Round.round_id == round_id)
-    round_rows = await _rows(session, tables.Round, tables.Round.model_id == model_id, running)
+    round_rows = await rows_of(session, tables.Round, tables.Round.model_id == model_id, running)
     named = {row["cohort_id"] for row in round_rows} | ({cohort_id} if cohort_id is not None else set())
     wanted = or_(tables.Cohort.is_closed.is_(False), tables.Cohort.cohort_id.in_(named))
-    cohort_rows = await _rows(session, tables.Cohort, tables.Cohort.model_id == model_id, wanted)
+    cohort_rows = await rows_of(session, tables.Cohort, tables.Cohort.model_id == model_id, wanted)
     members = await _members(session, [row["cohort_id"] for row in cohort_rows])
     submissions = await _submissions(session, [row["round_id"] for row in round_rows])
     return ModelView(
@@ -131,19 +143,19 @@ async def load_model(
 
 async def save_model(session: Session, before: ModelView | None, after: ModelView) -> None:
     """Write what the fold changed."""
-    await _put(session, tables.Model, after, before)
+    await put(session, tables.Model, after, before)
     for cohort_id, cohort in after.cohorts.items():
         old = before.cohorts.get(cohort_id) if before else None
-        await _put(session, tables.Cohort, cohort, old)
+        await put(session, tables.Cohort, cohort, old)
         if cohort.members != (old.members if old else ()):
             await _replace_members(session, cohort)
     for round_id, current in after.rounds.items():
         earlier = before.rounds.get(round_id) if before else None
-        await _put(session, tables.Round, current, earlier)
+        await put(session, tables.Round, current, earlier)
         known = set(earlier.submissions if earlier else ())
         for submission in current.submissions:
             if submission not in known:
-                await _put(session, tables.Submission, submission, None, round_id=round_id)
+                await put(session, tables.Submission, submission, None, round_id=round_id)
 
 
 async def passed_deadlines(session: Session, after: Timestamp, now: Timestamp) -> list[ModelView]:
@@ -166,13 +178,14 @@ async def awaiting_submissions(session: Session) -> list[ModelView]:
     return [view for view in views if view is not None]
 
 
-async def _rows(session: Session, table: type[tables.Base], *conditions: Any) -> list[dict[str, Any]]:
+async def rows_of(session: Session, table: type[tables.Base], *conditions: Any) -> list[dict[str, Any]]:
     """Plain rows, past the session's identity map: the fold's writes go past it too."""
     query = select(*_table(table).columns).where(*conditions).order_by(*_table(table).primary_key.columns)
     return [dict(row._mapping) for row in await session.execute(query)]
 
 
-async def _put(session: Session, table: type[tables.Base], view: object, before: object | None, **extra: Any) -> None:
+async def put(session: Session, table: type[tables.Base], view: object, before: object | None, **extra: Any) -> None:
+    """Write a view's row, unless it is what `before` was."""
     values = _values(table, view, extra)
     if before is not None and values == _values(table, before, extra):
         return
@@ -194,14 +207,14 @@ async def _replace_members(session: Session, cohort: CohortView) -> None:
 
 async def _members(session: Session, cohort_ids: Sequence[CohortId]) -> dict[CohortId, tuple[MemberView, ...]]:
     members: dict[CohortId, tuple[MemberView, ...]] = {}
-    for row in await _rows(session, tables.Member, tables.Member.cohort_id.in_(cohort_ids)):
+    for row in await rows_of(session, tables.Member, tables.Member.cohort_id.in_(cohort_ids)):
         members[row["cohort_id"]] = (*members.get(row["cohort_id"], ()), MemberView(row["account"], row["rows"]))
     return members
 
 
 async def _submissions(session: Session, round_ids: Sequence[RoundId]) -> dict[RoundId, tuple[SubmissionView, ...]]:
     submissions: dict[RoundId, tuple[SubmissionView, ...]] = {}
-    for row in await _rows(session, tables.Submission, tables.Submission.round_id.in_(round_ids)):
+    for row in await rows_of(session, tables.Submission, tables.Submission.round_id.in_(round_ids)):
         round_id = row.pop("round_id")
         submissions[round_id] = (*submissions.get(round_id, ()), SubmissionView(**row))
     return submissions

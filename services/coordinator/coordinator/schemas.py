@@ -74,6 +74,7 @@ class JobRead(Row):
     model_id: int = Field(examples=[1])
     cohort_id: int | None = Field(examples=[1])
     round_id: int | None = Field(examples=[3])
+    request_id: int | None = Field(examples=[12])
     member: AddressField | None
     state: JobState
     attempts: int = Field(examples=[1])
@@ -121,10 +122,40 @@ class RoundRead(Row):
     jobs: list[JobRead]
 
 
+class DeploymentRead(Row):
+    """A trained model that can be asked for a fee."""
+
+    deployment_id: int = Field(examples=[1])
+    model_id: int = Field(examples=[1])
+    lender: AddressField
+    fee_wei: WeiRead = Field(description="For every request")
+    answer_window: int = Field(description="Seconds within which a request is answered, or its fee goes back", examples=[3600])
+    scoring_digest: DigestField = Field(description="Encrypted weights at the scoring scale, calibration and rate policy")
+    weights_digest: DigestField
+    is_retired: bool = Field(description="Takes no new requests")
+    deployed_at: int = TimeField
+
+
+class RequestRead(Row):
+    """A borrower's request for a score, and the jobs that it needs of this node."""
+
+    request_id: int = Field(examples=[12])
+    deployment_id: int = Field(examples=[1])
+    requester: AddressField
+    state: str = Field(description="waiting, answered or expired", examples=["answered"])
+    deadline: int = Field(description="Of the answer, by the chain's clock", examples=[1_790_000_000])
+    query_digest: DigestField
+    answer_digest: DigestField | None
+    requested_at: int = TimeField
+    ended_at: int | None = TimeField
+    jobs: list[JobRead]
+
+
 class EventRead(Row):
-    """Something the contract said in a final block."""
+    """Something a contract said in a final block."""
 
     id: int = Field(examples=[42])
+    contract: str = Field(description="ModelRepository or ModelDeployment", examples=["ModelRepository"])
     kind: str = Field(examples=["RoundSettled"])
     block_number: int = Field(examples=[1207])
     block_hash: str = Field(examples=["0x" + "ab" * 32])
@@ -134,6 +165,8 @@ class EventRead(Row):
     model_id: int | None
     cohort_id: int | None
     round_id: int | None
+    deployment_id: int | None
+    request_id: int | None
     account: AddressField | None = Field(description="The account it speaks of, if it speaks of one")
     arguments: dict[str, Any] = Field(examples=[{"round_id": 3, "reward": "120000000000000000"}])
 
@@ -150,6 +183,7 @@ class StatusRead(BaseModel):
 
     chain_id: int = Field(examples=[31337])
     repository_address: AddressField
+    deployment_address: AddressField
     head: BlockRead = Field(description="The tip, which may still vanish")
     final: BlockRead = Field(description="Safe to act on")
     cursor: BlockRead | None = Field(description="The last block done; absent before the first")

@@ -1,4 +1,4 @@
-"""The coordinator's schema: the cursor and what it has passed, the contract's state as the events tell it, and the jobs they asked for.
+"""The coordinator's schema: the cursor and what it has passed, the contracts' state as the events tell it, and the jobs they asked for.
 
 Everything but `jobs` can be rebuilt from the chain. Times in the projection are the chain's clock, in seconds. procrastinate's own tables
 stand beside these (migrations/procrastinate-3.10.0.sql).
@@ -15,8 +15,9 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
 from coordinator.jobs import JobKind, JobState, Service
+from hessian.chain.deployment_records import RequestState
 from hessian.chain.records import ModelState, RoundState, SplitRule
-from hessian.identifiers import Address, CohortId, Digest, ErrorUnits, ModelId, RoundId, Timestamp, Wei
+from hessian.identifiers import Address, CohortId, DeploymentId, Digest, ErrorUnits, ModelId, RequestId, RoundId, Timestamp, Wei
 from hessian.postgres.columns import AddressColumn, BigId, CreatedAt, DigestColumn, UpdatedAt, WeiColumn
 from hessian.postgres.engine import naming_metadata
 
@@ -67,6 +68,7 @@ class Cursor(Base):
     id: Mapped[int] = mapped_column(SmallInteger, primary_key=True, default=1)
     chain_id: Mapped[int] = mapped_column(BigInteger)
     repository_address: Mapped[Address] = mapped_column(AddressColumn)
+    deployment_address: Mapped[Address | None] = mapped_column(AddressColumn)
     block_number: Mapped[int] = mapped_column(BigInteger)
     block_hash: Mapped[str] = mapped_column(String(66))
     timestamp: Mapped[Timestamp] = mapped_column(BigInteger)
@@ -89,10 +91,10 @@ class BlockRange(Base):
 
 
 class Event(Base):
-    """What the contract said, in order."""
+    """What the contracts said, in order."""
 
     __tablename__ = "chain_events"
-    __table_args__ = (UniqueConstraint("block_hash", "log_index"), Index(None, "model_id", "id"))
+    __table_args__ = (UniqueConstraint("block_hash", "log_index"), Index(None, "model_id", "id"), Index(None, "deployment_id", "id"))
 
     id: Mapped[BigId]
     block_hash: Mapped[str] = mapped_column(String(66))
@@ -100,10 +102,13 @@ class Event(Base):
     block_number: Mapped[int] = mapped_column(BigInteger)
     transaction_hash: Mapped[str] = mapped_column(String(66))
     timestamp: Mapped[Timestamp] = mapped_column(BigInteger)
+    contract: Mapped[str] = mapped_column(String(40))
     kind: Mapped[str] = mapped_column(String(40))
     model_id: Mapped[ModelId | None] = mapped_column(BigInteger)
     cohort_id: Mapped[CohortId | None] = mapped_column(BigInteger)
     round_id: Mapped[RoundId | None] = mapped_column(BigInteger)
+    deployment_id: Mapped[DeploymentId | None] = mapped_column(BigInteger)
+    request_id: Mapped[RequestId | None] = mapped_column(BigInteger)
     account: Mapped[Address | None] = mapped_column(AddressColumn)
     plain: Mapped[dict[str, Any]] = mapped_column(JSONB)
 
@@ -197,11 +202,44 @@ class Submission(Base):
     unlocked_at: Mapped[Timestamp | None] = mapped_column(BigInteger)
 
 
+class Deployment(Base):
+    """A trained model that can be asked. Columns are named like the fields of serving.DeploymentView."""
+
+    __tablename__ = "deployments"
+
+    deployment_id: Mapped[DeploymentId] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    model_id: Mapped[ModelId] = mapped_column(ForeignKey("models.model_id"), index=True)
+    lender: Mapped[Address] = mapped_column(AddressColumn)
+    fee: Mapped[Wei] = mapped_column(WeiColumn)
+    answer_window: Mapped[int] = mapped_column(BigInteger)
+    weights_digest: Mapped[Digest] = mapped_column(DigestColumn)
+    scoring_digest: Mapped[Digest] = mapped_column(DigestColumn)
+    deployed_at: Mapped[Timestamp] = mapped_column(BigInteger)
+    is_retired: Mapped[bool] = mapped_column(Boolean)
+
+
+class ScoreRequest(Base):
+    """A borrower's request. Columns are named like the fields of serving.RequestView."""
+
+    __tablename__ = "requests"
+    __table_args__ = (Index("ix_requests_waiting", "deadline", postgresql_where=text("ended_at IS NULL")),)
+
+    request_id: Mapped[RequestId] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    deployment_id: Mapped[DeploymentId] = mapped_column(ForeignKey("deployments.deployment_id"), index=True)
+    requester: Mapped[Address] = mapped_column(AddressColumn)
+    state: Mapped[RequestState] = mapped_column(NameColumn(RequestState))
+    deadline: Mapped[Timestamp] = mapped_column(BigInteger)
+    query_digest: Mapped[Digest] = mapped_column(DigestColumn)
+    requested_at: Mapped[Timestamp] = mapped_column(BigInteger)
+    answer_digest: Mapped[Digest | None] = mapped_column(DigestColumn)
+    ended_at: Mapped[Timestamp | None] = mapped_column(BigInteger)
+
+
 class Job(Base):
     """One thing to ask of a neighbour, for a person to read; procrastinate's row beside it holds the queue."""
 
     __tablename__ = "jobs"
-    __table_args__ = (Index(None, "state", "id"), Index(None, "round_id", "id"), Index(None, "model_id", "id"))
+    __table_args__ = tuple(Index(None, column, "id") for column in ("state", "round_id", "model_id", "request_id"))
 
     id: Mapped[BigId]
     business_key: Mapped[str] = mapped_column(String(200), unique=True)
@@ -210,6 +248,7 @@ class Job(Base):
     model_id: Mapped[ModelId] = mapped_column(BigInteger)
     cohort_id: Mapped[CohortId | None] = mapped_column(BigInteger)
     round_id: Mapped[RoundId | None] = mapped_column(BigInteger)
+    request_id: Mapped[RequestId | None] = mapped_column(BigInteger)
     member: Mapped[Address | None] = mapped_column(AddressColumn)
     occasion: Mapped[str] = mapped_column(String(80))
     state: Mapped[JobState] = mapped_column(NameColumn(JobState), default=JobState.PLANNED)

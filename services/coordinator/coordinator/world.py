@@ -22,8 +22,8 @@ from coordinator.migration import require_head
 from coordinator.settings import Settings
 from coordinator.watcher import Watcher
 from hessian.chain.client import Chain, open_chain
-from hessian.chain.repository import ModelRepository
-from hessian.identifiers import Address, BlockNumber
+from hessian.chain.contracts import Contracts, bind_contracts
+from hessian.identifiers import BlockNumber
 from hessian.ipfs.kubo import open_store
 from hessian.postgres.engine import Database, database_url, open_database
 from hessian.service.client import ServiceClient
@@ -36,7 +36,7 @@ class World:
     """What the watcher, the dispatcher and the API share."""
 
     database: Database
-    contract: ModelRepository
+    contracts: Contracts
     node_tokens: NodeTokens
     services: frozenset[Service]
     watcher: Watcher
@@ -45,8 +45,8 @@ class World:
 
     @property
     def chain(self) -> Chain:
-        """The node behind the contract's binding."""
-        return self.contract.chain
+        """The node behind the contracts' bindings."""
+        return self.contracts.repository.chain
 
 
 @asynccontextmanager
@@ -59,6 +59,7 @@ async def open_world(settings: Settings) -> AsyncIterator[World]:
         database = await stack.enter_async_context(open_database(url))
         await require_head(database)
         chain = await stack.enter_async_context(open_chain(settings))
+        contracts = await bind_contracts(chain, settings)
         store = await stack.enter_async_context(open_store(settings))
 
         def neighbour(name: str, url: HttpUrl, timeout: httpx.Timeout) -> ServiceClient:
@@ -72,17 +73,16 @@ async def open_world(settings: Settings) -> AsyncIterator[World]:
             owner=OwnerClient(neighbour("owner-api", settings.owner_url, answers.TIMEOUT)) if settings.owner_url else None,
             trainer=TrainerClient(neighbour("trainer", settings.trainer_url, trainer.TIMEOUT)) if settings.trainer_url else None,
         )
-        contract = ModelRepository(chain, Address(settings.repository_address))
         watcher = Watcher(
             database,
-            contract,
+            contracts,
             settings.services,
             start=BlockNumber(settings.repository_block),
             range_limit=settings.range_limit,
             poll_seconds=settings.poll_seconds,
         )
         dispatcher = Dispatcher(database, url, handlers, concurrency=settings.concurrency, stalled_seconds=settings.stalled_seconds)
-        yield World(database, contract, node_tokens, settings.services, watcher, dispatcher, settings.ready_lag_seconds)
+        yield World(database, contracts, node_tokens, settings.services, watcher, dispatcher, settings.ready_lag_seconds)
 
 
 def _world(request: Request) -> World:

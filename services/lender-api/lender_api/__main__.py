@@ -1,6 +1,6 @@
 """`python -m lender_api` serves; `python -m lender_api migrate` brings the schema to head and ends.
 
-API, outbox relay and preparation worker live and die together: whichever ends takes the process with it.
+API, outbox relay and background worker live and die together: whichever ends takes the process with it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from hessian.service.process import run_service, serve
 from lender_api.app import create_app
 from lender_api.handlers import handlers
 from lender_api.migration import migrate
-from lender_api.models import preparation
 from lender_api.settings import Settings
+from lender_api.worker import run
 from lender_api.world import open_world
 
 
@@ -26,7 +26,7 @@ async def _serve(stop: asyncio.Event) -> None:
     async with open_world(settings) as world, asyncio.TaskGroup() as tasks:
         relay = Relay(world.database, world.chain, world.outbox, world.keys.signer_of, handlers(world))
         tasks.create_task(relay.run(stop), name="relay")
-        tasks.create_task(preparation.run(world, stop), name="preparation")
+        tasks.create_task(run(world, stop), name="worker")
         tasks.create_task(serve(create_app(world), settings, stop), name="api")
 
 

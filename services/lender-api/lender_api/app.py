@@ -9,16 +9,20 @@ from typing import Any
 from fastapi import FastAPI, Request
 
 from hessian.service.app import create_service
+from lender_api.deployments import endpoints as deployments
 from lender_api.models import endpoints as models
+from lender_api.requests import endpoints as requests
 from lender_api.rounds import endpoints as rounds
 from lender_api.validation_sets import endpoints as validation_sets
 from lender_api.withdrawals import endpoints as withdrawals
 from lender_api.world import World
 
-DESCRIPTION = """The lender's node: validation rows, models with their Paillier keys, the rounds that train them, and the wallet that pays.
+DESCRIPTION = """The lender's node: validation rows, models with their Paillier keys, the rounds that train them, the deployments that serve
+them, and the wallet that pays.
 
 The admin token is the lender's own. The coordinator token belongs to the node's coordinator; what it calls is idempotent and re-reads the
-chain at the final block before anything is done. Wei are decimal strings, errors are in billionths (10⁻⁹)."""
+chain at the final block before anything is done. Borrowers' own clients need no token: what they show is held against the chain.
+Wei are decimal strings, errors are in billionths (10⁻⁹)."""
 
 
 def create_app(world: World) -> FastAPI:
@@ -38,6 +42,16 @@ def create_app(world: World) -> FastAPI:
         title="lender-api",
         description=DESCRIPTION,
         lifespan=lifespan,
-        routers=[withdrawals.router, validation_sets.router, models.router, models.coordinator_router, rounds.router],
+        routers=[
+            withdrawals.router,
+            validation_sets.router,
+            models.router,
+            models.coordinator_router,
+            rounds.router,
+            deployments.router,
+            requests.router,
+            requests.coordinator_router,
+            requests.public_router,
+        ],
         ready=ready,
     )

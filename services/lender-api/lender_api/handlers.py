@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from functools import partial
 
 from hessian.outbox.courier import Handler
+from lender_api.deployments import service as deployments
 from lender_api.models import conclusion
 from lender_api.models import service as models
+from lender_api.requests import answering
+from lender_api.requests import history as requests
 from lender_api.rounds import history
 from lender_api.rounds import service as rounds
 from lender_api.withdrawals import service as withdrawals
@@ -22,5 +25,8 @@ def handlers(world: World) -> Mapping[str, Handler]:
         rounds.OPEN: partial(history.on_opened, world),
         rounds.REPORT: partial(history.on_ended, world),
         rounds.EXPIRE: partial(history.on_ended, world),
-        withdrawals.PURPOSE: withdrawals.on_withdrawn,
+        deployments.DEPLOY: deployments.on_deployed,
+        deployments.RETIRE: deployments.on_retired,
+        answering.ANSWER: requests.on_answered,
+        withdrawals.PURPOSE: partial(withdrawals.on_withdrawn, world),
     }

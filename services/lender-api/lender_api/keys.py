@@ -1,4 +1,4 @@
-"""The vault in use: the wallet's key, one Paillier key per model, the plaintext weights. Sealed at rest, never logged, never made twice.
+"""The vault in use: the wallet's key, a Paillier key per model, weights, rows, borrowers' features. Sealed at rest, never logged.
 
 Opening checks every key that the tables name. A key that cannot be opened, or is gone while rows still need it, ends the start with
 KeyLost: a silently generated replacement would strand an escrow or make published weights unreadable.
@@ -7,7 +7,7 @@ KeyLost: a silently generated replacement would strand an escrow or make publish
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
@@ -20,9 +20,10 @@ from hessian.outbox.courier import SignerUnknown
 from hessian.paillier.decryption import PrivateKey
 from hessian.postgres.session import Session
 from hessian.postgres.vault import Vault, open_vault
-from lender_api.tables import Model, ModelKey, ValidationSet, VaultHeader, Wallet, Weights
+from lender_api.tables import Model, ModelKey, ScoreRequest, ValidationSet, VaultHeader, Wallet, Weights
 
-_PAILLIER, _WALLET, _WEIGHTS, _GRADIENT, _ROWS = "paillier key", "wallet key", "weights", "gradient", "validation rows"
+_PAILLIER, _WALLET, _WEIGHTS, _GRADIENT = "paillier key", "wallet key", "weights", "gradient"
+_ROWS, _FEATURES = "validation rows", "features"
 
 
 class Keys:
@@ -79,6 +80,17 @@ class Keys:
     def open_rows(self, row: ValidationSet) -> bytes:
         """Raises KeyLost."""
         return self._vault.open(_ROWS, str(row.id), row.sealed_csv)
+
+    def seal_features(self, row: ScoreRequest, features: Mapping[str, str]) -> bytes:
+        """What a borrower has shown of itself, bound to its request."""
+        return self._vault.seal(_FEATURES, f"{row.deployment}:{row.request_id}", codec.encode(features))
+
+    def open_features(self, row: ScoreRequest) -> dict[str, str] | None:
+        """By column; None while nothing was shown. Raises KeyLost."""
+        if row.sealed_features is None:
+            return None
+        plain = codec.decode(self._vault.open(_FEATURES, f"{row.deployment}:{row.request_id}", row.sealed_features))
+        return {name: str(value) for name, value in plain.items()} if isinstance(plain, Mapping) else {}
 
 
 async def open_keys(session: Session, passphrase: str) -> Keys:

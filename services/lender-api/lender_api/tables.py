@@ -1,7 +1,7 @@
 """The rows of one lender's node. Secrets are sealed columns: what opens them is in keys.py.
 
-Chain objects (models, cohorts, rounds) keep the numbers that the contract gave them; our own are named by UUID, and `number` is the order
-that pages are cut by.
+Chain objects (models, cohorts, rounds, deployments, requests) keep the numbers that the contracts gave them; our own are named by UUID, and
+`number` is the order that pages are cut by.
 """
 
 from __future__ import annotations
@@ -10,7 +10,20 @@ import uuid
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, DateTime, ForeignKey, Integer, LargeBinary, SmallInteger, String, Text, UniqueConstraint, Uuid
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    String,
+    Text,
+    UniqueConstraint,
+    Uuid,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -174,8 +187,68 @@ class Submission(Base):
     created_at: Mapped[CreatedAt]
 
 
+class Deployment(Base):
+    """A trained model that borrowers can ask, from the wish to its retirement. `figures` is what the calibration was judged by."""
+
+    __tablename__ = "deployments"
+
+    number: Mapped[BigId]
+    id: Mapped[uuid.UUID] = mapped_column(Uuid, unique=True, default=uuid.uuid4)
+    model: Mapped[uuid.UUID] = mapped_column(ForeignKey("models.id"), index=True)
+    state: Mapped[str] = mapped_column(String(20), index=True)
+    reason: Mapped[str | None] = mapped_column(Text)
+    weights_digest: Mapped[Digest] = mapped_column(DigestColumn)
+    scale: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    calibration: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    figures: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    policy: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    fee_wei: Mapped[Wei] = mapped_column(WeiColumn)
+    answer_window: Mapped[int] = mapped_column(Integer)
+    scoring_model: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)
+    scoring_digest: Mapped[Digest | None] = mapped_column(DigestColumn)
+    deployment_id: Mapped[int | None] = mapped_column(BigInteger, unique=True)
+    created_at: Mapped[CreatedAt]
+    updated_at: Mapped[UpdatedAt]
+
+
+class ScoreRequest(Base):
+    """A borrower's request to one of our deployments: what was asked, answered and accepted.
+
+    `requested_at`, `deadline` and `valid_until` are the chain's clock. `answer` is stored before it is published: a repeated call anchors
+    the very same bytes. What a borrower shows of itself is sealed.
+    """
+
+    __tablename__ = "requests"
+    __table_args__ = (Index(None, "requester", "requested_at"), Index(None, "deployment", "number"))
+
+    number: Mapped[BigId]
+    request_id: Mapped[int] = mapped_column(BigInteger, unique=True)
+    deployment: Mapped[uuid.UUID] = mapped_column(ForeignKey("deployments.id"))
+    requester: Mapped[Address] = mapped_column(AddressColumn)
+    state: Mapped[str] = mapped_column(String(20))
+    mode: Mapped[str | None] = mapped_column(String(20))
+    reason: Mapped[str | None] = mapped_column(Text)
+    query_digest: Mapped[Digest] = mapped_column(DigestColumn)
+    requested_at: Mapped[int] = mapped_column(BigInteger)
+    deadline: Mapped[int] = mapped_column(BigInteger)
+    query: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)
+    sealed_features: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)
+    score: Mapped[int | None] = mapped_column(BigInteger)
+    is_approved: Mapped[bool | None] = mapped_column(Boolean)
+    band: Mapped[int | None] = mapped_column(Integer)
+    pd_bps: Mapped[int | None] = mapped_column(Integer)
+    rate_bps: Mapped[int | None] = mapped_column(Integer)
+    reasons: Mapped[list[str] | None] = mapped_column(JSONB)
+    valid_until: Mapped[int | None] = mapped_column(BigInteger)
+    answer: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)
+    answer_digest: Mapped[Digest | None] = mapped_column(DigestColumn)
+    accepted_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    created_at: Mapped[CreatedAt]
+    updated_at: Mapped[UpdatedAt]
+
+
 class Withdrawal(Base):
-    """Credits on their way from the contract to the wallet."""
+    """Credits on their way from a contract to the wallet."""
 
     __tablename__ = "withdrawals"
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, Request
 
 from hessian.chain.client import Chain, open_chain
+from hessian.chain.contracts import bind_contracts
+from hessian.chain.deployment import ModelDeployment
 from hessian.chain.repository import ModelRepository
-from hessian.identifiers import Address
 from hessian.ipfs.kubo import open_store
 from hessian.ipfs.store import ContentStore
 from hessian.outbox.outbox import Outbox
@@ -24,6 +26,14 @@ from lender_api.keys import Keys, open_keys
 from lender_api.migration import require_head
 from lender_api.settings import Settings
 
+if TYPE_CHECKING:
+    from lender_api.requests.served import Served
+
+
+LOOKUPS = 4
+"""Queries that are looked up on IPFS at a time. Anybody can ask for a lookup that takes its whole time limit; half of a coordinator's jobs
+stay free for rounds, where bonds are at stake."""
+
 
 @dataclass(frozen=True)
 class World:
@@ -32,13 +42,17 @@ class World:
     database: Database
     chain: Chain
     repository: ModelRepository
+    deployment: ModelDeployment
     store: ContentStore
     keys: Keys
     outbox: Outbox[tables.Outbox]
     node_tokens: NodeTokens
     minimum_key_bits: int
     to_prepare: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when a model was committed that the preparation worker has to take on."""
+    """Set when a model or a deployment was committed that the worker has to take on."""
+    lookups: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LOOKUPS))
+    served: dict[uuid.UUID, Served] = field(default_factory=dict, repr=False)
+    """What answering needs of a deployment: it never changes, and reading it takes longer than an answer."""
 
 
 @asynccontextmanager
@@ -55,6 +69,7 @@ async def open_world(settings: Settings) -> AsyncIterator[World]:
         open_chain(settings) as chain,
         open_store(settings) as store,
     ):
+        contracts = await bind_contracts(chain, settings)
         await require_head(database)
         await store.check()
         async with database.begin() as session:
@@ -62,7 +77,8 @@ async def open_world(settings: Settings) -> AsyncIterator[World]:
         yield World(
             database=database,
             chain=chain,
-            repository=ModelRepository(chain, Address(settings.repository_address)),
+            repository=contracts.repository,
+            deployment=contracts.deployment,
             store=store,
             keys=keys,
             outbox=Outbox(tables.Outbox),

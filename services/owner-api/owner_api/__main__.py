@@ -1,6 +1,6 @@
 """`python -m owner_api` serves; `python -m owner_api migrate` brings the schema to head and ends.
 
-API, outbox relay and enrolment worker live and die together: whichever ends takes the process with it.
+API, outbox relay and the workers of enrolments and applications live and die together: whichever ends takes the process with it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from hessian.outbox.relay import Relay
 from hessian.postgres.engine import database_url
 from hessian.service.process import run_service, serve
 from owner_api.app import create_app
+from owner_api.applications import worker as applying
 from owner_api.datasets.service import sweep
 from owner_api.enrollments import worker
 from owner_api.handlers import handlers
@@ -30,6 +31,7 @@ async def _serve(stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(relay.run(stop), name="relay")
             tasks.create_task(worker.run(world, stop), name="enrolments")
+            tasks.create_task(applying.run(world, stop), name="applications")
             tasks.create_task(serve(create_app(world), settings, stop), name="api")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 
 from hessian.service.app import ReadyCheck, create_service
+from owner_api.applications import endpoints as applications
 from owner_api.catalogue import endpoints as catalogue
 from owner_api.contributions import endpoints as contributions
 from owner_api.datasets import endpoints as datasets
@@ -33,7 +34,8 @@ def create_app(world: World) -> FastAPI:
 
     return create_service(
         title="Hessian owner-api",
-        description="The data owner's node: wallets, encrypted datasets, enrolments under the owner's own policy, contributions, earnings.",
+        description="The node of data owners and borrowers: wallets, encrypted datasets, enrolments under the owner's own policy, "
+        "contributions, earnings; deployments and private applications.",
         lifespan=lifespan,
         routers=[
             owners.router,
@@ -45,6 +47,10 @@ def create_app(world: World) -> FastAPI:
             contributions.round_router,
             contributions.ticket_router,
             earnings.router,
+            applications.deployment_router,
+            applications.router,
+            applications.request_router,
+            applications.ticket_router,
         ],
         ready=ready,
     )

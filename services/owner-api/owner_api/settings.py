@@ -74,8 +74,27 @@ class PolicySettings(Section):
         )
 
 
+class BorrowingSettings(Section):
+    """What this node lets a borrower reveal, and how long it waits for an answer's bytes (PROTOCOL §10)."""
+
+    borrowing_feature_sets: int = Field(default=3, ge=1, description="different feature sets one borrower may send privately in a period")
+    borrowing_period_seconds: int = Field(default=30 * 86_400, ge=1, description="that period")
+    borrowing_answer_seconds: int = Field(
+        default=3_600, ge=0, description="by the chain's clock: an anchored answer that cannot be had for so long counts as unreadable"
+    )
+
+
 class OwnerApiSettings(
-    ServiceSettings, TokenSettings, DatabaseSettings, ChainSettings, IpfsSettings, VaultSettings, KeySettings, DatasetLimits, PolicySettings
+    ServiceSettings,
+    TokenSettings,
+    DatabaseSettings,
+    ChainSettings,
+    IpfsSettings,
+    VaultSettings,
+    KeySettings,
+    DatasetLimits,
+    PolicySettings,
+    BorrowingSettings,
 ):
     """The service's own variables."""
 
@@ -85,7 +104,12 @@ class OwnerApiSettings(
     enrollment_workers: int = Field(default=8, ge=1, le=64, description="enrolments that move at the same time")
     enrollment_poll_seconds: float = Field(default=2.0, gt=0, description="how often waiting enrolments look at the chain by themselves")
     ticket_seconds: int = Field(default=900, ge=1, description="how long a ticket may be redeemed")
-    gas_reserve_wei: int = Field(default=5 * 10**15, ge=0, description="ether beside the bond that a wallet must hold to enrol")
+    application_poll_seconds: float = Field(
+        default=2.0, gt=0, description="how often applications that wait for a neighbour are tried again"
+    )
+    gas_reserve_wei: int = Field(
+        default=5 * 10**15, ge=0, description="ether beside the bond, or the fee, that a wallet must hold to enrol or apply"
+    )
     keystore_work: int = Field(default=2**18, ge=2**12, description="scrypt's N of new keystores; a power of two")
 
     @property

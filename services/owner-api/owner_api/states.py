@@ -1,4 +1,4 @@
-"""The states of enrolments and contributions, each with the states that may follow it."""
+"""The states of enrolments, contributions and applications, each with the states that may follow it."""
 
 from __future__ import annotations
 
@@ -65,4 +65,46 @@ _CONTRIBUTION_SUCCESSORS = {
     ContributionState.UNLOCKED: frozenset({ContributionState.SETTLED, ContributionState.FAILED}),
     ContributionState.SETTLED: frozenset[ContributionState](),
     ContributionState.FAILED: frozenset[ContributionState](),
+}
+
+
+class ApplicationMode(StrEnum):
+    """How a borrower applies."""
+
+    PRIVATE = "private"  # the lender sees a blinded score
+    OPEN = "open"  # the lender sees the features, and may give reasons for a decline
+
+
+class ApplicationState(StrEnum):
+    """Where a borrower's application stands."""
+
+    PREPARING = "preparing"  # -> requesting, failed    its secrets are stored; the query is computed and published
+    REQUESTING = "requesting"  # -> waiting, failed    requestScore is with the outbox
+    WAITING = "waiting"  # -> quoted, unreadable, expired    the fee is paid; the lender may answer until the deadline
+    QUOTED = "quoted"  # -> accepted    the answer was opened
+    ACCEPTED = "accepted"  # the opening was given to the borrower's client
+    UNREADABLE = "unreadable"  # the lender was paid for an answer that nobody can read
+    EXPIRED = "expired"  # -> preparing    the lender did not answer; the fee is credited back
+    FAILED = "failed"  # -> preparing    nothing was paid
+
+    @property
+    def successors(self) -> frozenset[ApplicationState]:
+        """The states that may follow."""
+        return _APPLICATION_SUCCESSORS[self]
+
+    @property
+    def is_under_way(self) -> bool:
+        """Something will happen by itself: its secrets are needed."""
+        return self in (ApplicationState.PREPARING, ApplicationState.REQUESTING, ApplicationState.WAITING)
+
+
+_APPLICATION_SUCCESSORS = {
+    ApplicationState.PREPARING: frozenset({ApplicationState.REQUESTING, ApplicationState.FAILED}),
+    ApplicationState.REQUESTING: frozenset({ApplicationState.WAITING, ApplicationState.FAILED}),
+    ApplicationState.WAITING: frozenset({ApplicationState.QUOTED, ApplicationState.UNREADABLE, ApplicationState.EXPIRED}),
+    ApplicationState.QUOTED: frozenset({ApplicationState.ACCEPTED}),
+    ApplicationState.ACCEPTED: frozenset[ApplicationState](),
+    ApplicationState.UNREADABLE: frozenset[ApplicationState](),
+    ApplicationState.EXPIRED: frozenset({ApplicationState.PREPARING}),
+    ApplicationState.FAILED: frozenset({ApplicationState.PREPARING}),
 }

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import uuid
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any
 
@@ -34,7 +34,7 @@ from hessian.postgres.columns import AddressColumn, CreatedAt, DigestColumn, Upd
 from hessian.postgres.engine import naming_metadata
 from hessian.postgres.idempotency import IdempotentAnswer
 from hessian.postgres.vault import VaultHeader
-from owner_api.states import ContributionState, EnrollmentState, ForbiddenTransition
+from owner_api.states import ApplicationMode, ApplicationState, ContributionState, EnrollmentState, ForbiddenTransition
 
 Id = Annotated[uuid.UUID, mapped_column(primary_key=True, default=uuid.uuid4)]
 Number = Annotated[int, mapped_column(BigInteger, Identity(), unique=True)]
@@ -253,6 +253,64 @@ class Contribution(Base):
             self.sealed_seed = None
 
 
+class Application(Base):
+    """A borrower asks a deployment for a decision. `query`: the bytes that are sent for ever, whatever has to be repeated."""
+
+    __tablename__ = "applications"
+    __table_args__ = (UniqueConstraint("contract", "request_id"),)
+
+    id: Mapped[Id]
+    number: Mapped[Number]
+    owner_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("owners.id"), index=True)
+    contract: Mapped[Address] = mapped_column(AddressColumn)
+    deployment_id: Mapped[int] = mapped_column(BigInteger)
+    model_id: Mapped[int] = mapped_column(BigInteger)
+    lender_key: Mapped[Digest] = mapped_column(DigestColumn)  # sha2-256 of the Paillier modulus: quotes are counted per key
+    manifest_digest: Mapped[Digest] = mapped_column(DigestColumn)
+    weights_digest: Mapped[Digest] = mapped_column(DigestColumn)
+    scoring_digest: Mapped[Digest] = mapped_column(DigestColumn)
+    mode: Mapped[ApplicationMode] = mapped_column(String(8))
+    state: Mapped[ApplicationState] = mapped_column(String(12), default=ApplicationState.PREPARING)
+    reason: Mapped[str | None] = mapped_column(Text)
+    fee: Mapped[Wei] = mapped_column(WeiColumn)
+    cells: Mapped[bytes] = mapped_column(LargeBinary)  # keyed fingerprints of the values: what a later application is compared with
+    sealed_features: Mapped[bytes | None] = mapped_column(LargeBinary)
+    sealed_salt: Mapped[bytes | None] = mapped_column(LargeBinary)
+    sealed_blinding: Mapped[bytes | None] = mapped_column(LargeBinary)
+    sealed_answer_key: Mapped[bytes | None] = mapped_column(LargeBinary)
+    sealed_quote: Mapped[bytes | None] = mapped_column(LargeBinary)
+    answer_key: Mapped[bytes] = mapped_column(LargeBinary(32))
+    query: Mapped[bytes | None] = mapped_column(LargeBinary)
+    query_digest: Mapped[Digest | None] = mapped_column(DigestColumn)
+    requests: Mapped[int] = mapped_column(Integer, default=0)  # requests tried; a further one pays the fee again, for the same bytes
+    request_id: Mapped[int | None] = mapped_column(BigInteger)
+    deadline: Mapped[int | None] = mapped_column(BigInteger)
+    answer_digest: Mapped[Digest | None] = mapped_column(DigestColumn)
+    answered_at: Mapped[int | None] = mapped_column(BigInteger)  # by the chain's clock: the final block that showed the answer
+    tries: Mapped[int] = mapped_column(Integer, default=0)
+    next_try_at: Mapped[CreatedAt]
+    erased_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    created_at: Mapped[CreatedAt]
+    updated_at: Mapped[UpdatedAt]
+
+    def move_to(self, state: ApplicationState, reason: str | None = None) -> None:
+        """The only way to change the state. What never left this node leaves nothing behind. Raises ForbiddenTransition."""
+        if state not in ApplicationState(self.state).successors:
+            raise ForbiddenTransition(f"application {self.id} cannot go from {self.state} to {state}")
+        self.state = state
+        self.reason = reason
+        self.tries = 0
+        if state is ApplicationState.FAILED and self.query_digest is None:
+            self.erase()
+            self.cells = b""
+
+    def erase(self) -> None:
+        """Forget the features and every secret. The cells' fingerprints stay: the same features must not be sent twice."""
+        self.sealed_features = self.sealed_salt = self.sealed_blinding = self.sealed_answer_key = None
+        self.query = None
+        self.erased_at = datetime.now(UTC)
+
+
 class Ticket(Base):
     """A right to fetch, once or until the artifact is stored, what one job needs. Only its hash is kept."""
 
@@ -260,15 +318,16 @@ class Ticket(Base):
 
     hash: Mapped[bytes] = mapped_column(LargeBinary(32), primary_key=True)
     purpose: Mapped[str] = mapped_column(String(12))
-    enrollment_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("enrollments.id", ondelete="CASCADE"), index=True)
+    enrollment_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("enrollments.id", ondelete="CASCADE"), index=True)
     contribution_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("contributions.id", ondelete="CASCADE"))
+    application_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("applications.id", ondelete="CASCADE"))
     weights_digest: Mapped[Digest | None] = mapped_column(DigestColumn)
     expires_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
     used_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
 
 
 class Withdrawal(Base):
-    """An owner fetches its credits from the contract; how far it is, its outbox row tells."""
+    """An owner fetches its credits from a contract; which one, and how far it is, its outbox row tells."""
 
     __tablename__ = "withdrawals"
 

@@ -1,7 +1,8 @@
 """Tickets: 256 random bits that let the trainer, and only with its own token, fetch what one job needs. Stored as hashes, and they expire.
 
 A rows ticket works once. A gradient ticket is bound to round, member and weights and works until the member has submitted, so that a job
-that died can be repeated: the same masks over the same sums, and the first artifact stored is the one that counts.
+that died can be repeated: the same masks over the same sums, and the first artifact stored is the one that counts. A score ticket is bound
+to one application, and with it to a deployment and its scoring model; it works until the query is stored, for the same reason.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from hessian.errors import NotFound
 from hessian.postgres.session import Session
 from hessian.service.tokens import new_token, token_hash
 from owner_api.settings import OwnerApiSettings
-from owner_api.tables import Contribution, Enrollment, Ticket
+from owner_api.tables import Application, Contribution, Enrollment, Ticket
 
 ROWS = "rows"
 GRADIENT = "gradient"
+SCORE = "score"
 
 
 class TicketRefused(NotFound):
@@ -38,6 +40,12 @@ async def issue_gradient(session: Session, settings: OwnerApiSettings, contribut
         contribution_id=contribution.id,
         weights_digest=contribution.weights_digest,
     )
+    return await _issue(session, settings, ticket)
+
+
+async def issue_score(session: Session, settings: OwnerApiSettings, application: Application) -> str:
+    """A ticket for the features and secrets of one application."""
+    ticket = Ticket(purpose=SCORE, application_id=application.id, weights_digest=application.weights_digest)
     return await _issue(session, settings, ticket)
 
 
@@ -67,9 +75,24 @@ async def take_rows(session: Session, ticket: str) -> uuid.UUID:
 
 async def take_gradient(session: Session, ticket: str) -> uuid.UUID:
     """The contribution a gradient ticket stands for. Raises TicketRefused."""
-    wanted = select(Ticket).where(Ticket.hash == token_hash(ticket), Ticket.purpose == GRADIENT, Ticket.expires_at > func.now())
+    return _named((await _take(session, ticket, GRADIENT)).contribution_id)
+
+
+async def take_score(session: Session, ticket: str) -> uuid.UUID:
+    """The application a score ticket stands for. Raises TicketRefused."""
+    return _named((await _take(session, ticket, SCORE)).application_id)
+
+
+async def _take(session: Session, ticket: str, purpose: str) -> Ticket:
+    wanted = select(Ticket).where(Ticket.hash == token_hash(ticket), Ticket.purpose == purpose, Ticket.expires_at > func.now())
     found = (await session.execute(wanted.with_for_update())).scalar_one_or_none()
-    if found is None or found.contribution_id is None:
+    if found is None:
         raise TicketRefused
     found.used_at = datetime.now(UTC)
-    return found.contribution_id
+    return found
+
+
+def _named(subject: uuid.UUID | None) -> uuid.UUID:
+    if subject is None:
+        raise TicketRefused
+    return subject

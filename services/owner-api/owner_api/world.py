@@ -13,9 +13,12 @@ import httpx
 from fastapi import Depends, Request
 
 from hessian.artifacts.manifest import ModelManifest
+from hessian.artifacts.scoring_model import ScoringModel
 from hessian.chain.client import Chain, open_chain
+from hessian.chain.contracts import bind_contracts
+from hessian.chain.deployment import ModelDeployment
 from hessian.chain.repository import ModelRepository
-from hessian.identifiers import Address, Digest
+from hessian.identifiers import DeploymentId, Digest
 from hessian.ipfs.kubo import open_store
 from hessian.ipfs.store import ContentStore
 from hessian.outbox.outbox import Outbox
@@ -42,6 +45,7 @@ class World:
     node_tokens: NodeTokens
     chain: Chain
     repository: ModelRepository
+    deployment: ModelDeployment
     store: ContentStore
     vault: Vault
     outbox: Outbox[OutgoingTransaction]
@@ -52,8 +56,12 @@ class World:
     """Verified manifests by digest: reading one and checking its key takes a while, and it never changes."""
     measured_percent: dict[uuid.UUID, int] = field(default_factory=dict)
     """Per enrolment that is being measured: how much of its file the trainer has read."""
+    scoring_models: dict[DeploymentId, tuple[ScoringModel, bytes]] = field(default_factory=dict)
+    """Verified scoring models and their bytes by deployment, which never changes."""
     to_enroll: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when an enrolment may be able to move."""
+    to_apply: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when an application may be able to move."""
 
     def state(self) -> Mapping[str, Any]:
         """The lifespan state; `database` and `node_tokens` are what the chassis itself reads."""
@@ -76,6 +84,7 @@ async def open_world(settings: OwnerApiSettings) -> AsyncIterator[World]:
     ):
         await require_head(database)
         await store.check()
+        contracts = await bind_contracts(chain, settings)
         async with database.begin() as session:
             vault = await open_vault(session, Header, passphrase)
         trainer = ServiceClient(
@@ -87,7 +96,8 @@ async def open_world(settings: OwnerApiSettings) -> AsyncIterator[World]:
                 database=database,
                 node_tokens=NodeTokens(**tokens),
                 chain=chain,
-                repository=ModelRepository(chain, Address(settings.repository_address)),
+                repository=contracts.repository,
+                deployment=contracts.deployment,
                 store=store,
                 vault=vault,
                 outbox=Outbox(OutgoingTransaction),

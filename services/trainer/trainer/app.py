@@ -48,7 +48,7 @@ def create_app(world: World) -> FastAPI:
 
     return create_service(
         title="Hessian trainer",
-        description="Computes sufficient statistics and homomorphic gradient steps. Stateless; opens nothing without a ticket.",
+        description="Computes statistics, homomorphic gradient steps and score queries. Stateless; opens nothing without a ticket.",
         lifespan=lifespan,
         routers=[router],
         ready=ready,

@@ -27,6 +27,7 @@ class Job(StrEnum):
     STATISTICS = "statistics"
     GRADIENT_STEP = "gradient-step"
     PREPARATION = "preparation"  # answers nothing: the process waits for its one job
+    SCORE_QUERY = "score-query"
 
 
 def main(arguments: list[str], source: BinaryIO, answer: BinaryIO) -> int:
@@ -37,7 +38,7 @@ def main(arguments: list[str], source: BinaryIO, answer: BinaryIO) -> int:
 
     # after the limits, and before the job arrives: a waiting interpreter has these ready
     from hessian.errors import HessianError
-    from trainer import gradient, statistics
+    from trainer import gradient, score, statistics
     from trainer.cores import spread_over
 
     prepared = None
@@ -51,10 +52,13 @@ def main(arguments: list[str], source: BinaryIO, answer: BinaryIO) -> int:
         return 0
     try:
         wanted = json.loads(header)
-        if Job(name) is Job.STATISTICS:
-            result = statistics.run(wanted, source)
-        else:
-            result = gradient.run(wanted, prepared, spread_over(wanted["cores"]))
+        match Job(name):
+            case Job.STATISTICS:
+                result = statistics.run(wanted, source)
+            case Job.SCORE_QUERY:
+                result = score.run(wanted)
+            case _:
+                result = gradient.run(wanted, prepared, spread_over(wanted["cores"]))
     except HessianError as refusal:
         answer.write(json.dumps({"reason": type(refusal).__name__, "sentence": refusal.sentence}).encode())
         return EXIT_REFUSED

@@ -67,3 +67,26 @@ class RedeemedTicket(Wire):
     weights_digest: Seed
     pair_masks: list[PairMask]
     self_mask: Seed
+
+
+class ScoreQueryRequest(Wire):
+    """Compute the blinded query of one application."""
+
+    ticket: Ticket
+    manifest: ArtifactBytes
+    scoring_model: ArtifactBytes
+
+
+class RedeemedScoreTicket(Wire):
+    """What owner-api hands out for a score ticket. Numbers too long for JSON are hexadecimal text."""
+
+    features: dict[str, Annotated[str, Field(max_length=200)]] = Field(description="canonical features by column", min_length=1)
+    salt: Seed
+    blinding: Annotated[str, Field(pattern=r"^[0-9a-f]{1,2048}$", description="R of PROTOCOL §10, drawn and stored before the ticket")]
+    borrower_key: Seed
+    chain_id: int = Field(ge=1, lt=2**63)
+    contract: Annotated[str, Field(pattern=r"^0x[0-9a-fA-F]{40}$")]
+    deployment_id: int = Field(ge=1, lt=2**63)
+    manifest_digest: Seed
+    weights_digest: Seed = Field(description="the model's final weights, as the deployment names them on chain")
+    scoring_digest: Seed

@@ -163,7 +163,7 @@ class Chain:
 async def open_chain(settings: ChainSettings) -> AsyncIterator[Chain]:
     """Connect for the life of a service. Raises WrongChain, ContractMissing (BadSettings), ChainUnavailable."""
     async with connect(str(settings.rpc_url), expected=ChainId(settings.chain_id)) as chain:
-        await require_contracts(chain, [Address(settings.repository_address)])
+        await require_contracts(chain, [Address(settings.repository_address), Address(settings.deployment_address)])
         yield chain
 
 

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 _ERROR_STRING = bytes.fromhex("08c379a0")
 _PANIC = bytes.fromhex("4e487b71")
 
+CONTRACTS = ("ModelRepository", "ModelDeployment")
+"""Ours. An error that both declare (of the ledger they share) has the same selector and arguments in either."""
+
 
 class Undecodable(Violated):
     """The contract's bytes do not fit the ABI this software was built with."""
@@ -122,9 +125,10 @@ def contract_abi(name: str) -> ContractAbi:
 
 def refusal(data: bytes) -> ContractRefused:
     """A revert's bytes in words: our contracts' custom errors, Solidity's own two, or a revert without a reason."""
-    known = contract_abi("ModelRepository").decode_error(data)
-    if known is not None:
-        return known
+    for contract in CONTRACTS:
+        known = contract_abi(contract).decode_error(data)
+        if known is not None:
+            return known
     if data[:4] == _ERROR_STRING:
         return ContractRefused("Error", _decode([{"name": "reason", "type": "string"}], data[4:]))
     if data[:4] == _PANIC:

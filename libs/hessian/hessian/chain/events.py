@@ -1,40 +1,25 @@
-"""One frozen dataclass per event of ModelRepository, its decoding from logs, and its plain JSON form for storage.
-
-In JSON: wei are decimal strings, bytes are 0x hex, enums their lower-case names.
-"""
+"""One frozen dataclass per event of ModelRepository, and its decoding from logs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
-from enum import IntEnum
-from typing import Any, ClassVar, get_type_hints
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
-from hessian.chain.blocks import EventPlace, Log
-from hessian.chain.encoding import Undecodable, contract_abi, record_from_abi
+from hessian.chain.blocks import Log
+from hessian.chain.contract_events import ContractEvent, event_from_log, event_from_plain
 from hessian.chain.records import CreditReason, ModelState, RoundState, Terms
-from hessian.errors import Malformed
 from hessian.identifiers import Address, CohortId, Digest, ErrorUnits, ModelId, RoundId, Timestamp, Wei
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RepositoryEvent:
-    """Something the contract did, and where."""
+class RepositoryEvent(ContractEvent):
+    """Something the training market did, and where."""
 
     kinds: ClassVar[dict[str, type[RepositoryEvent]]] = {}
-    place: EventPlace
 
     def __init_subclass__(cls) -> None:
         RepositoryEvent.kinds[cls.__name__] = cls
-
-    @property
-    def kind(self) -> str:
-        """The event's name in the contract."""
-        return type(self).__name__
-
-    def to_plain(self) -> dict[str, Any]:
-        """JSON-able: `{"event": kind, "place": {…}, …}`."""
-        return {"event": self.kind, **_to_plain(self)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,11 +202,7 @@ class Withdrawn(RepositoryEvent):
 
 def decode(log: Log) -> RepositoryEvent:
     """The event in a log of ModelRepository. Raises Undecodable (Violated) for one this software does not know."""
-    name, values = contract_abi("ModelRepository").decode_log(log.topics, log.data)
-    kind = RepositoryEvent.kinds.get(name)
-    if kind is None:
-        raise Undecodable(f"the contract emitted {name}, which this software does not know")
-    return record_from_abi(kind, values, place=log.place)
+    return event_from_log("ModelRepository", RepositoryEvent.kinds, log)
 
 
 def decode_all(logs: Iterable[Log], address: Address) -> list[RepositoryEvent]:
@@ -231,47 +212,4 @@ def decode_all(logs: Iterable[Log], address: Address) -> list[RepositoryEvent]:
 
 def from_plain(plain: Mapping[str, Any]) -> RepositoryEvent:
     """What `to_plain` wrote. Raises Malformed."""
-    kind = RepositoryEvent.kinds.get(str(plain.get("event")))
-    if kind is None:
-        raise Malformed(f"there is no event called {plain.get('event')!r}")
-    event = _from_plain(kind, {name: value for name, value in plain.items() if name != "event"})
-    assert isinstance(event, RepositoryEvent)  # noqa: S101  # what `kinds` holds
-    return event
-
-
-def _to_plain(record: Any) -> dict[str, Any]:
-    hints = get_type_hints(type(record))
-    return {field.name: _plain(hints[field.name], getattr(record, field.name)) for field in fields(record)}
-
-
-def _plain(hint: Any, value: Any) -> Any:
-    if is_dataclass(value):
-        return _to_plain(value)
-    if isinstance(value, IntEnum):
-        return value.name.lower()
-    if isinstance(value, bytes):
-        return "0x" + value.hex()
-    return str(value) if hint is Wei else value
-
-
-def _from_plain(record: type[Any], plain: Mapping[str, Any]) -> Any:
-    hints = get_type_hints(record)
-    names = {field.name for field in fields(record)}
-    if names != plain.keys():
-        raise Malformed(f"{record.__name__} has the fields {sorted(names)}, not {sorted(plain)}")
-    try:
-        return record(**{name: _unplain(hints[name], plain[name]) for name in names})
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Malformed(f"a field of {record.__name__} has the wrong form") from error
-
-
-def _unplain(hint: Any, value: Any) -> Any:
-    if isinstance(hint, type) and is_dataclass(hint):
-        return _from_plain(hint, value)
-    if isinstance(hint, type) and issubclass(hint, IntEnum):
-        return hint[value.upper()]
-    if hint is bytes or hint is Digest:
-        return bytes.fromhex(value.removeprefix("0x"))
-    if hint is Wei:
-        return int(value)
-    return value
+    return event_from_plain(RepositoryEvent.kinds, plain)

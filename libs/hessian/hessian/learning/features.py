@@ -49,6 +49,13 @@ IntMatrix = NDArray[np.int64]
 FloatMatrix = NDArray[np.float64]
 
 
+def coarsened(entries: IntMatrix, dropped_bits: int) -> IntMatrix:
+    """Integers at a scale `dropped_bits` coarser, to the nearest, halves up. Monotone: the ends of a range stay its ends."""
+    if dropped_bits == 0:
+        return entries
+    return (entries + (1 << (dropped_bits - 1))) >> dropped_bits
+
+
 @dataclass(frozen=True)
 class FeatureSpecification:
     """Ordered features (the intercept comes first and is implied), the label, and the fixed point of φ(x)."""
@@ -109,8 +116,14 @@ class FeatureSpecification:
 
     @cached_property
     def largest_quantised_norm(self) -> int:
-        """max ‖φ(x)‖₁: of a category exactly one level holds."""
-        return self._one + sum(int(np.abs(self._extremes(feature)).sum(axis=1).max()) for feature in self.features)
+        """max ‖φ(x)‖₁."""
+        return self.largest_norm_at(self.feature_bits)
+
+    def largest_norm_at(self, bits: int) -> int:
+        """max ‖x‖₁ of rows rounded to 2^-bits (`coarsened`), bits ≤ feature_bits: of a category exactly one level holds."""
+        dropped = self.feature_bits - bits
+        ends = (coarsened(self._extremes(feature), dropped) for feature in self.features)
+        return (1 << bits) + sum(int(np.abs(entries).sum(axis=1).max()) for entries in ends)
 
     @property
     def largest_entry(self) -> int:

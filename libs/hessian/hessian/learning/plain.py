@@ -60,6 +60,11 @@ class Fields:
         """The value to be read as a map; what is being read already is passed on."""
         return value if isinstance(value, Fields) else cls(value, place)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The fields that nobody asked for yet, in order."""
+        return tuple(self._left)
+
     def done(self) -> None:
         """Every field was asked for. Raises ShapeRefused naming those that were not."""
         if self._left:
@@ -84,7 +89,7 @@ class Fields:
 
     def text(self, name: str, longest: int = 200, *, may_be_empty: bool = False) -> str:
         """Text of at most `longest` characters."""
-        return _text(self._take(name), f"{self.place}.{name}", longest, may_be_empty=may_be_empty)
+        return text_of(self._take(name), f"{self.place}.{name}", longest, may_be_empty=may_be_empty)
 
     def octets(self, name: str, longest: int, *, shortest: int | None = None) -> bytes:
         """Bytes: exactly `longest` of them unless `shortest` allows fewer."""
@@ -106,7 +111,7 @@ class Fields:
     def texts(self, name: str, most: int, longest: int = 200, *, may_be_empty: bool = False) -> tuple[str, ...]:
         """A list of at most `most` texts."""
         place = f"{self.place}.{name}"
-        return tuple(_text(item, place, longest, may_be_empty=may_be_empty) for item in self._items(name, most))
+        return tuple(text_of(item, place, longest, may_be_empty=may_be_empty) for item in self._items(name, most))
 
     def octet_strings(self, name: str, most: int) -> tuple[bytes, ...]:
         """A list of at most `most` byte strings."""
@@ -129,7 +134,8 @@ class Fields:
         return self._left.pop(name)
 
 
-def _text(value: object, place: str, longest: int, *, may_be_empty: bool) -> str:
+def text_of(value: object, place: str, longest: int = 200, *, may_be_empty: bool = False) -> str:
+    """Text of at most `longest` characters that anything can store and show. Raises ShapeRefused naming `place`."""
     if not isinstance(value, str):
         raise ShapeRefused(f"{place} must be text")
     if len(value) > longest or (not value and not may_be_empty):

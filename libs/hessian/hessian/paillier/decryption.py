@@ -17,6 +17,7 @@ import gmpy2
 from gmpy2 import mpz
 
 from hessian.errors import Malformed
+from hessian.paillier.blinding import check_blinding
 from hessian.paillier.ciphertext import check_ciphertexts, require_plaintext
 from hessian.paillier.comb import FixedBaseComb
 from hessian.paillier.keys import DEFAULT_BITS, MAXIMUM_BITS, MINIMUM_BITS, PRIMALITY_ROUNDS, PublicKey
@@ -98,6 +99,22 @@ class PrivateKey:
         check_ciphertexts(self.public_key, [ciphertext])
         plain_p, plain_q = self._half_p.open(ciphertext), self._half_q.open(ciphertext)
         return int(plain_p + self.p * ((plain_q - plain_p) * self._p_inverse % self.q))
+
+    def decrypt_blinded(self, ciphertext: int, blinding_bits: int) -> int:
+        """A blinded score: the plaintext in [0, n), reduced modulo 2^t, centred into [−2^(t−1), 2^(t−1)) (PROTOCOL §10).
+
+        Raises CiphertextRefused. The rest of the plaintext is forgotten here.
+        """
+        low = self.decrypt(ciphertext) % (1 << blinding_bits)
+        return low - ((low >> (blinding_bits - 1)) << blinding_bits)
+
+    def opens_blinded(self, ciphertext: int, score: int, blinding: int, blinding_bits: int) -> bool:
+        """Whether the ciphertext holds score + blinding·2^t mod n, for a blinding that `check_blinding` accepts.
+
+        Raises CiphertextRefused, BlindingRefused.
+        """
+        check_blinding(self.public_key, blinding, blinding_bits)
+        return self.decrypt(ciphertext) == (score + (blinding << blinding_bits)) % self.public_key.n
 
     def to_bytes(self) -> bytes:
         """p and q, big-endian, each in half of the |n|/8 bytes: for the vault, in clear."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -15,6 +16,7 @@ from hessian.service.edge import CorrelationId, StrictJsonRoute, TooLargeAsProbl
 from hessian.service.problems import Problem, install_problem_handlers
 
 BODY_LIMIT = 1 << 20
+RECURSION_LIMIT = 1000
 ReadyCheck = Callable[[], Awaitable[None]]
 
 
@@ -61,6 +63,9 @@ def create_service(
     `ready` names what must answer before this service takes work; each check raises a HessianError when it does not.
     A route that takes more than `body_limit` bytes says so itself (`max_body_size=`).
     """
+    # py_ecc, which comes with eth-account, raises the limit to 100 000 when it is imported: JSON nested so deep would overflow the C stack
+    # and end the process, whoever sent it. This is Python's own limit; beyond it the edge answers 400.
+    sys.setrecursionlimit(RECURSION_LIMIT)
     app = _Service(
         title=title,
         description=description,

@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from hessian.errors import HessianError, Unauthenticated, Unavailable, Violated
+from hessian.errors import HessianError, Malformed, Unauthenticated, Unavailable, Violated
 
 log = structlog.get_logger()
 RETRY_AFTER_SECONDS = "2"
@@ -27,6 +27,15 @@ class Problem(BaseModel):
     detail: str = Field(description="A sentence for the person who must act on it", examples=["There is no such thing here."])
     correlation_id: str | None = Field(default=None, description="Quote it when you ask an operator")
     errors: list[dict[str, Any]] | None = Field(default=None, description="Where the payload is wrong, field by field")
+
+
+class FieldsRefused(Malformed):
+    """Fields of the payload are wrong, one by one."""
+
+    def __init__(self, sentence: str, places: Mapping[str, str]) -> None:
+        """What to change, by field ("features.income"). Neither the sentence nor the places repeat a value: refusals are logged."""
+        super().__init__(sentence)
+        self.errors = [{"where": where, "what": what} for where, what in places.items()]
 
 
 def refusals(*errors: type[HessianError]) -> dict[int | str, dict[str, Any]]:
@@ -46,7 +55,8 @@ def problem_response(request: Request, error: HessianError) -> JSONResponse:
         headers["Retry-After"] = RETRY_AFTER_SECONDS
     if isinstance(error, Unauthenticated):
         headers["WWW-Authenticate"] = "Bearer"
-    return _answer(request, error.status, type(error).__name__, error.sentence, headers=headers)
+    errors = error.errors if isinstance(error, FieldsRefused) else None
+    return _answer(request, error.status, type(error).__name__, error.sentence, headers=headers, errors=errors)
 
 
 def install_problem_handlers(app: FastAPI) -> None:

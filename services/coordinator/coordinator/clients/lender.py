@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from coordinator.clients.answers import Answer, Neighbour
-from hessian.identifiers import CohortId, ModelId, RoundId
+from hessian.identifiers import CohortId, ModelId, RequestId, RoundId
 
 
 class LenderClient(Neighbour):
@@ -28,3 +28,7 @@ class LenderClient(Neighbour):
     async def expire_round(self, round_id: RoundId) -> Answer:
         """End a round whose deadline has passed."""
         return await self.ask("POST", f"/v1/rounds/{round_id}/expire")
+
+    async def answer_score(self, request_id: RequestId) -> Answer:
+        """Score a borrower's query and anchor the sealed answer."""
+        return await self.ask("POST", f"/v1/requests/{request_id}/answer")

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.types import Base64Bytes
 
 from coordinator.clients.answers import Answer, Neighbour, understood
-from hessian.identifiers import Address, CohortId, Digest, ModelId, RoundId, digest_to_hex
+from hessian.identifiers import Address, CohortId, Digest, ModelId, RequestId, RoundId, digest_to_hex
 from hessian.service.fields import DigestField
 
 DAG_CBOR = "application/vnd.ipld.dag-cbor"
@@ -82,3 +82,11 @@ class OwnerClient(Neighbour):
     async def expire_round(self, round_id: RoundId) -> Answer:
         """End a round whose deadline has passed."""
         return await self.ask("POST", f"/v1/rounds/{round_id}/expire")
+
+    async def read_answer(self, request_id: RequestId) -> Answer:
+        """A request was answered, or expired: open the quote, or book the refund."""
+        return await self.ask("POST", f"/v1/requests/{request_id}/conclusion")
+
+    async def expire_request(self, request_id: RequestId) -> Answer:
+        """Take the fee back for a request that was not answered in time."""
+        return await self.ask("POST", f"/v1/requests/{request_id}/expiry")

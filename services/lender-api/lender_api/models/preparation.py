@@ -10,7 +10,6 @@ A step that ran twice changes nothing: the key that is stored first is the model
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import uuid
 
 import structlog
@@ -44,55 +43,15 @@ from lender_api.world import World
 
 log = structlog.get_logger()
 
-IDLE_SECONDS = 5.0
-SHORTEST_BACKOFF, LARGEST_BACKOFF = 0.25, 8.0
-
 
 class PinMissing(Unavailable):
     """The IPFS node did not keep what was published."""
 
 
-async def run(world: World, stop: asyncio.Event) -> None:
-    """Until `stop`: take every unfinished model as far as it goes. What is unavailable is tried again; anything else ends the process."""
-    working = asyncio.create_task(_work(world), name="preparation work")
-    stopping = asyncio.create_task(stop.wait(), name="preparation stop")
-    await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
-    working.cancel()  # in the middle of a step, as a kill might: the next start resumes it
-    with contextlib.suppress(asyncio.CancelledError):
-        await working
-
-
-async def _work(world: World) -> None:
-    backoff = SHORTEST_BACKOFF
-    while True:
-        world.to_prepare.clear()
-        reasons = await _pass(world)
-        if reasons:
-            backoff = min(LARGEST_BACKOFF, 2 * backoff)
-            log.warning("preparation_waits", reasons=reasons, seconds=backoff)
-        else:
-            backoff = SHORTEST_BACKOFF
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(backoff if reasons else IDLE_SECONDS):
-                await world.to_prepare.wait()
-
-
-async def _pass(world: World) -> list[str]:
-    """One look at every unfinished model; what stopped those that could not go on now."""
-    reasons = []
-    try:
-        async with world.database.begin() as session:
-            states = [ModelState.PREPARING.value, ModelState.PUBLISHING.value]
-            waiting = list((await session.execute(select(Model.id).where(Model.state.in_(states)).order_by(Model.number))).scalars())
-    except Unavailable as error:
-        return [error.sentence]
-    for identity in waiting:
-        try:
-            await advance(world, identity)
-        except Unavailable as error:
-            reasons.append(error.sentence)
-    return reasons
+async def unfinished(session: Session) -> list[uuid.UUID]:
+    """The models that `advance` has something to do for."""
+    states = [ModelState.PREPARING.value, ModelState.PUBLISHING.value]
+    return list((await session.execute(select(Model.id).where(Model.state.in_(states)).order_by(Model.number))).scalars())
 
 
 async def advance(world: World, identity: uuid.UUID) -> None:

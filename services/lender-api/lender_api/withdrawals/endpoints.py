@@ -15,7 +15,7 @@ from hessian.service.tokens import requires
 from hessian.service.transaction import Transaction
 from lender_api.tables import IdempotentAnswer
 from lender_api.withdrawals import service
-from lender_api.withdrawals.schemas import WalletRead, WithdrawalRead
+from lender_api.withdrawals.schemas import Debtor, WalletRead, WithdrawalRead
 from lender_api.withdrawals.service import NothingToWithdraw, WithdrawalUnderway, WithdrawalUnknown
 from lender_api.world import TheWorld
 
@@ -24,7 +24,7 @@ router = APIRouter(tags=["wallet"], route_class=StrictJsonRoute, dependencies=[D
 
 @router.get("/wallet", summary="The lender's wallet")
 async def wallet(world: TheWorld) -> WalletRead:
-    """Address, balance and credit at the final block."""
+    """Address, balance and credits at the final block."""
     return await service.wallet(world)
 
 
@@ -32,22 +32,22 @@ async def wallet(world: TheWorld) -> WalletRead:
     "/withdrawals",
     status_code=HTTPStatus.ACCEPTED,
     responses=refusals(NothingToWithdraw, WithdrawalUnderway, IdempotencyKeyReused),
-    summary="Withdraw the credit",
+    summary="Withdraw the credit of a contract",
 )
-async def withdraw(session: Transaction, world: TheWorld, key: IdempotencyKey) -> WithdrawalRead:
-    """Send the contract's whole credit for this wallet to the wallet."""
+async def withdraw(session: Transaction, world: TheWorld, key: IdempotencyKey, contract: Debtor = Debtor.REPOSITORY) -> WithdrawalRead:
+    """Send a contract's whole credit for this wallet to the wallet."""
     return await once(
         session,
         IdempotentAnswer,
         caller="admin",
         key=key,
-        request="POST /v1/withdrawals",
+        request="POST /v1/withdrawals" + ("" if contract is Debtor.REPOSITORY else f"?contract={contract}"),
         answer_type=WithdrawalRead,
-        act=lambda: service.create(session, world),
+        act=lambda: service.create(session, world, contract),
     )
 
 
 @router.get("/withdrawals/{id}", responses=refusals(WithdrawalUnknown), summary="Follow a withdrawal")
-async def show(session: Transaction, id: UUID) -> WithdrawalRead:  # the path's own word
+async def show(session: Transaction, world: TheWorld, id: UUID) -> WithdrawalRead:  # the path's own word
     """Where the transaction stands."""
-    return await service.get(session, id)
+    return await service.get(session, world, id)

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import uuid
 from datetime import datetime
+from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from hessian.outbox.tables import TransactionState
 from hessian.service.fields import AddressField, WeiRead
 from owner_api.tables import OutgoingTransaction, Withdrawal
+
+
+class Debtor(StrEnum):
+    """The contract that owes."""
+
+    REPOSITORY = "repository"  # ModelRepository: rewards, and bonds that came back
+    DEPLOYMENT = "deployment"  # ModelDeployment: fees of requests that nobody answered
 
 
 class EarnedByModel(BaseModel):
@@ -40,6 +48,7 @@ class EarningsRead(BaseModel):
                     "address": "0x52908400098527886E0F7030069857D2E4169EE7",
                     "balance_wei": "990000000000000000",
                     "credit_wei": "30000000000000000",
+                    "fees_credit_wei": "0",
                     "earned_wei": "20000000000000000",
                     "models": [{"model_id": 1, "rounds": 3, "earned_wei": "20000000000000000"}],
                     "privacy": [
@@ -58,7 +67,8 @@ class EarningsRead(BaseModel):
 
     address: AddressField
     balance_wei: WeiRead = Field(description="Ether in the wallet at the head block")
-    credit_wei: WeiRead = Field(description="What the contract owes at the final block: rewards, and bonds that came back")
+    credit_wei: WeiRead = Field(description="What ModelRepository owes at the final block: rewards, and bonds that came back")
+    fees_credit_wei: WeiRead = Field(description="What ModelDeployment owes at the final block: fees of requests nobody answered")
     earned_wei: WeiRead = Field(description="Rewards of all settled rounds, withdrawn or not")
     models: list[EarnedByModel]
     privacy: list[LineagePrivacy] = Field(description="What it cost in privacy: rows that left with noise")
@@ -72,6 +82,7 @@ class WithdrawalRead(BaseModel):
             "examples": [
                 {
                     "id": "0b0c4a52-4c2e-4d5b-9d4b-0f9d3b6f5a11",
+                    "contract": "repository",
                     "state": "final",
                     "transaction_hash": "0x" + "ab" * 32,
                     "amount_wei": "30000000000000000",
@@ -83,6 +94,7 @@ class WithdrawalRead(BaseModel):
     )
 
     id: uuid.UUID
+    contract: Debtor = Debtor.REPOSITORY
     state: TransactionState
     transaction_hash: str | None
     amount_wei: WeiRead | None = Field(description="Known once the transaction is final")
@@ -90,10 +102,11 @@ class WithdrawalRead(BaseModel):
     created_at: datetime
 
     @classmethod
-    def of(cls, row: Withdrawal, transaction: OutgoingTransaction) -> WithdrawalRead:
+    def of(cls, row: Withdrawal, transaction: OutgoingTransaction, contract: Debtor) -> WithdrawalRead:
         """From its row and its transaction's."""
         return cls(
             id=row.id,
+            contract=contract,
             state=transaction.state,
             transaction_hash=transaction.transaction_hash,
             amount_wei=row.amount,

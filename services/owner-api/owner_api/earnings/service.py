@@ -7,15 +7,17 @@ import uuid
 import structlog
 from sqlalchemy import exists, func, select
 
+from hessian.chain import deployment_events, events
 from hessian.chain.blocks import Receipt
-from hessian.chain.events import Withdrawn, decode_all
+from hessian.chain.deployment import ModelDeployment
+from hessian.chain.repository import ModelRepository
 from hessian.errors import Conflict, NotFound
 from hessian.identifiers import Wei
 from hessian.outbox.tables import TransactionState
 from hessian.postgres.session import Session
 from hessian.privacy.accounting import epsilon_of
 from hessian.privacy.requirement import in_words
-from owner_api.earnings.schemas import EarnedByModel, EarningsRead, LineagePrivacy
+from owner_api.earnings.schemas import Debtor, EarnedByModel, EarningsRead, LineagePrivacy
 from owner_api.releases import spent_by_lineage
 from owner_api.states import ContributionState
 from owner_api.tables import Contribution, OutgoingTransaction, Owner, Withdrawal
@@ -27,11 +29,11 @@ _OPEN = [state for state in TransactionState if not state.is_settled]
 
 
 class NothingToWithdraw(Conflict):
-    """The contract owes this owner nothing at the final block."""
+    """This contract owes this owner nothing at the final block."""
 
 
 class WithdrawalUnderWay(Conflict):
-    """A withdrawal of this owner is under way: it fetches everything."""
+    """A withdrawal of this owner from this contract is under way: it fetches everything."""
 
 
 class WithdrawalNotFound(NotFound):
@@ -39,7 +41,7 @@ class WithdrawalNotFound(NotFound):
 
 
 async def earnings(session: Session, world: World, owner: Owner) -> EarningsRead:
-    """Balance at the head, credit at the final block, rewards by model."""
+    """Balance at the head, credits at the final block, rewards by model."""
     grouped = (
         select(Contribution.model_id, func.count(), func.sum(Contribution.earned))
         .where(Contribution.owner_id == owner.id, Contribution.state == ContributionState.SETTLED)
@@ -50,10 +52,12 @@ async def earnings(session: Session, world: World, owner: Owner) -> EarningsRead
         EarnedByModel(model_id=model_id, rounds=rounds, earned_wei=int(earned))
         for model_id, rounds, earned in await session.execute(grouped)
     ]
+    final = await world.chain.final_block()
     return EarningsRead(
         address=owner.address,
         balance_wei=await world.chain.balance(owner.address, await world.chain.head_block()),
-        credit_wei=await world.repository.credit_of(owner.address, await world.chain.final_block()),
+        credit_wei=await world.repository.credit_of(owner.address, final),
+        fees_credit_wei=await world.deployment.credit_of(owner.address, final),
         earned_wei=sum(model.earned_wei for model in models),
         models=models,
         privacy=[
@@ -69,22 +73,22 @@ async def earnings(session: Session, world: World, owner: Owner) -> EarningsRead
     )
 
 
-async def withdraw(session: Session, world: World, owner: Owner) -> tuple[Withdrawal, OutgoingTransaction]:
-    """Ask the contract for everything it owes. Raises NothingToWithdraw, WithdrawalUnderWay."""
+async def withdraw(session: Session, world: World, owner: Owner, debtor: Debtor) -> tuple[Withdrawal, OutgoingTransaction]:
+    """Ask a contract for everything it owes. Raises NothingToWithdraw, WithdrawalUnderWay."""
+    contract: ModelRepository | ModelDeployment = world.deployment if debtor is Debtor.DEPLOYMENT else world.repository
     await session.execute(select(Owner.id).where(Owner.id == owner.id).with_for_update())
-    busy = exists().where(
-        OutgoingTransaction.sender == owner.address, OutgoingTransaction.purpose == WITHDRAW, OutgoingTransaction.state.in_(_OPEN)
-    )
+    row = OutgoingTransaction
+    busy = exists().where(row.sender == owner.address, row.to == contract.address, row.purpose == WITHDRAW, row.state.in_(_OPEN))
     if (await session.execute(select(busy))).scalar_one():
         raise WithdrawalUnderWay
-    if not await world.repository.credit_of(owner.address, await world.chain.final_block()):
+    if not await contract.credit_of(owner.address, await world.chain.final_block()):
         raise NothingToWithdraw
     identity = uuid.uuid4()
     transaction = await world.outbox.enqueue(
         session,
         business_key=f"{WITHDRAW}:{identity}",
         sender=owner.address,
-        call=world.repository.withdraw(),
+        call=contract.withdraw(),
         purpose=WITHDRAW,
         subject=str(identity),
     )
@@ -92,8 +96,13 @@ async def withdraw(session: Session, world: World, owner: Owner) -> tuple[Withdr
     session.add(withdrawal)
     await session.flush()
     await session.refresh(withdrawal)
-    log.info("withdrawal_enqueued", withdrawal_id=str(identity), owner_id=str(owner.id))
+    log.info("withdrawal_enqueued", withdrawal_id=str(identity), owner_id=str(owner.id), contract=debtor.value)
     return withdrawal, transaction
+
+
+def debtor_of(world: World, transaction: OutgoingTransaction) -> Debtor:
+    """The contract a withdrawal asked."""
+    return Debtor.DEPLOYMENT if transaction.to == world.deployment.address else Debtor.REPOSITORY
 
 
 async def find(session: Session, owner: Owner, withdrawal_id: uuid.UUID) -> tuple[Withdrawal, OutgoingTransaction]:
@@ -110,9 +119,10 @@ async def find(session: Session, owner: Owner, withdrawal_id: uuid.UUID) -> tupl
 
 
 async def on_withdrawal_settled(world: World, session: Session, row: OutgoingTransaction, receipt: Receipt | None) -> None:
-    """Outbox handler: note what the contract paid, by its own event."""
+    """Outbox handler: note what a contract paid, by its own event."""
     withdrawal = await session.get_one(Withdrawal, uuid.UUID(row.subject), with_for_update=True)
     if row.state is TransactionState.FINAL and receipt is not None:
-        events = decode_all(receipt.logs, world.repository.address)
-        withdrawal.amount = Wei(sum(event.amount for event in events if isinstance(event, Withdrawn) and event.account == row.sender))
+        said = [*world.repository.events_of(receipt), *world.deployment.events_of(receipt)]
+        paid = [event for event in said if isinstance(event, events.Withdrawn | deployment_events.Withdrawn)]
+        withdrawal.amount = Wei(sum(event.amount for event in paid if event.account == row.sender))
     log.info("withdrawal_settled", withdrawal_id=row.subject, state=row.state.value, amount=withdrawal.amount)

@@ -16,6 +16,7 @@ from owner_api.enrollments.joining import join
 from owner_api.enrollments.measuring import measure
 from owner_api.states import EnrollmentState
 from owner_api.tables import Enrollment
+from owner_api.waiting import first_of
 from owner_api.world import World
 
 log = structlog.get_logger()
@@ -33,7 +34,7 @@ async def run(world: World, stop: asyncio.Event) -> None:
             free = world.settings.enrollment_workers - len(moving)
             for enrollment in await _due(world, free, moving):
                 moving[enrollment] = tasks.create_task(_advance(world, enrollment), name=f"enrolment {enrollment}")
-            await _first_of(stop, world.to_enroll, seconds=world.settings.enrollment_poll_seconds)
+            await first_of(stop, world.to_enroll, seconds=world.settings.enrollment_poll_seconds)
         for task in moving.values():
             task.cancel()  # the rows remember; the next start goes on
 
@@ -109,12 +110,3 @@ async def _again(world: World, enrollment_id: uuid.UUID, delay: float | None, *,
 async def _set_next(session: Session, enrollment_id: uuid.UUID, seconds: float) -> None:
     due = func.now() + func.make_interval(0, 0, 0, 0, 0, 0, seconds)
     await session.execute(update(Enrollment).where(Enrollment.id == enrollment_id).values(next_try_at=due))
-
-
-async def _first_of(*events: asyncio.Event, seconds: float) -> None:
-    waits = [asyncio.create_task(event.wait()) for event in events]
-    try:
-        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()
