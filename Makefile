@@ -10,19 +10,23 @@ BIN := .venv/bin
 MEMBERS := libs/hessian services/coordinator services/trainer services/lender-api services/owner-api devstack
 PACKAGES := libs/hessian/hessian $(patsubst %/py.typed,%,$(wildcard services/*/*/py.typed)) devstack/devstack
 SOURCES := $(shell find contracts/src contracts/foundry.toml -type f 2>/dev/null)
+IMAGE_LOCK := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate -c requirements.lock --custom-compile-command "make lock"
 PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$name" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$name"; break; }; done)
 export PIP_ROOT_USER_ACTION := ignore
 export PATH := $(CURDIR)/build/node/bin:$(PATH)
 
-.PHONY: help demo test up down check setup abi lock clean
+.PHONY: help demo compose-demo test up down check setup kubo abi lock clean
 .DELETE_ON_ERROR:
 
 help: ## lists these commands
-	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
 demo: setup ## runs one real encrypted training on real loans, start to end, and writes build/demo/report.json
 	@exec $(BIN)/python -m devstack demo
+
+compose-demo: setup ## runs the same job against the stack of docker-compose.yml, in containers (needs Docker with Compose)
+	@exec $(BIN)/python -m devstack compose-demo
 
 test: setup ## runs every test, Solidity and Python, against real Postgres, anvil and block store
 	@(cd contracts && bin/forge test)
@@ -44,6 +48,12 @@ check: setup ## lints, types, import contracts, Solidity format
 setup: $(DONE)/contracts ## installs and builds what is missing; the other commands do this by themselves
 	@:
 
+kubo: ## builds the real IPFS daemon from source into build/kubo/ipfs; the IPFS tests then run against it too (needs Go)
+	@command -v go >/dev/null || { echo "make kubo needs Go 1.25 or newer (https://go.dev/dl). Or put Kubo's own release on the PATH as ipfs" >&2; exit 1; }
+	mkdir -p build/kubo
+	echo "building Kubo (minutes the first time)"
+	cd devstack/kubo && go build -mod=readonly -o ../../build/kubo/ipfs github.com/ipfs/kubo/cmd/ipfs
+
 abi: setup ## copies the contracts' ABI into the library
 	@$(BIN)/python -m devstack abi
 
@@ -54,6 +64,11 @@ lock: ## pins every package anew (needs uv: pip install uv)
 		pyproject.toml --custom-compile-command "make lock" -o requirements.lock
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --group pyproject.toml:node \
 		--custom-compile-command "make lock" -o requirements-node.lock
+	for service in $(notdir $(filter services/%,$(MEMBERS))); do
+		uv pip compile $(IMAGE_LOCK) --no-emit-package hessian "services/$$service/pyproject.toml" -o "services/$$service/requirements.lock"
+	done
+	uv pip compile $(IMAGE_LOCK) --no-emit-package hessian --extra launcher services/trainer/pyproject.toml -o services/trainer/launcher.lock
+	uv pip compile $(IMAGE_LOCK) --group pyproject.toml:development-chain -o devstack/requirements.lock
 
 clean: ## stops the stack, forgets its state and everything that was built (the virtual environment stays)
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m devstack erase; fi

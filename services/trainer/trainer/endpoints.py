@@ -6,21 +6,25 @@ import base64
 import json
 from collections.abc import AsyncIterator
 
+import structlog
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import ValidationError
 
+from hessian import tracing
 from hessian.errors import Conflict, ServiceUnavailable
 from hessian.identifiers import digest_of
 from hessian.service.client import PeerRefused, ServiceClient
 from hessian.service.edge import StrictJsonRoute
 from hessian.service.problems import refusals
 from hessian.service.tokens import requires
+from trainer.isolation.worker import IsolationUnavailable
 from trainer.job import Job
 from trainer.pool import JobCrashed, JobLimitExceeded, JobPool, JobRefused, TrainerBusy
 from trainer.schemas import GradientStepRequest, RedeemedTicket, StatisticsRead, StatisticsRequest
 
+log = structlog.get_logger()
 DAG_CBOR = "application/vnd.ipld.dag-cbor"
-router = APIRouter(route_class=StrictJsonRoute, responses=refusals(TrainerBusy, JobCrashed, ServiceUnavailable))
+router = APIRouter(route_class=StrictJsonRoute, responses=refusals(TrainerBusy, JobCrashed, IsolationUnavailable, ServiceUnavailable))
 
 
 class TicketForOtherArtifacts(Conflict):
@@ -67,7 +71,9 @@ async def step(request: Request, wanted: GradientStepRequest) -> Response:
         "ticket": ticket.model_dump(mode="json"),
         "minimum_key_bits": request.state.minimum_key_bits,
     }
-    artifact = await pool.run(Job.GRADIENT_STEP, json.dumps(header).encode())
+    with tracing.span("gradient step"):
+        artifact = await pool.run(Job.GRADIENT_STEP, json.dumps(header).encode())
+    log.info("gradient_computed", bytes=len(artifact))
     return Response(artifact, media_type=DAG_CBOR)
 
 

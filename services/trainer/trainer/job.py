@@ -1,12 +1,14 @@
-"""The entry of a job's process: limits first, then the imports, then one job from standard input to standard output.
+"""The entry of a job's process: limits, then imports, then the system call filter, then one job from standard input to standard output.
 
-Started as `python -I -m trainer.job <memory> <cpu> <parent>`. Standard input is one line `<job> <header length>`, the header (JSON) and,
-for statistics, the rows as CSV. The exit code tells how it ended: 0 with the answer, EXIT_REFUSED with the reason as JSON, anything else
-with the error's class and places (never its message: it may quote a row) on standard error.
+Started as `python -I -B -m trainer.job <memory> <cpu> <parent>`; parent 0 where its sandbox dies with the trainer by itself. Standard
+input is one line `<job> <header length>`, the header (JSON) and, for statistics, the rows as CSV. The exit code tells how it ended: 0 with
+the answer, EXIT_REFUSED with the reason as JSON, anything else with the error's class and places (never its message: it may quote a row)
+on standard error.
 """
 
 from __future__ import annotations
 
+import codecs
 import ctypes
 import json
 import os
@@ -41,7 +43,13 @@ def main(arguments: list[str], source: BinaryIO, answer: BinaryIO) -> int:
     # after the limits, and before the job arrives: a waiting interpreter has these ready
     from hessian.errors import HessianError
     from trainer import gradient, statistics
+    from trainer.isolation import filter as calls
+    from trainer.isolation.worker import READY
 
+    codecs.lookup("utf-8-sig")  # how rows are read; Python looks for it when it is first used, and by then no file can be opened any more
+    calls.narrow()
+    answer.write(READY)
+    answer.flush()
     first = source.readline()
     if not first:  # the pool closed: nothing to do
         return 0
@@ -70,7 +78,7 @@ def _limit(memory_bytes: int, cpu_seconds: int) -> None:
 
 def _die_with_parent(parent: int) -> None:
     """On Linux the kernel ends this process when the trainer dies, however it dies."""
-    if sys.platform == "linux":
+    if sys.platform == "linux" and parent:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
             os._exit(1)
