@@ -10,20 +10,24 @@ BIN := .venv/bin
 MEMBERS := libs/hessian services/coordinator services/trainer services/lender-api services/owner-api devstack
 PACKAGES := libs/hessian/hessian $(patsubst %/py.typed,%,$(wildcard services/*/*/py.typed)) devstack/devstack
 SOURCES := $(shell find contracts/src contracts/foundry.toml -type f 2>/dev/null)
+IMAGE_LOCK := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate -c requirements.lock --custom-compile-command "make lock"
 PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$name" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$name"; break; }; done)
 export PIP_ROOT_USER_ACTION := ignore
 export PATH := $(CURDIR)/build/node/bin:$(PATH)
 
-.PHONY: help demo test bench up down check setup abi lock clean
+.PHONY: help demo compose-demo test bench up down check setup kubo abi lock clean
 .DELETE_ON_ERROR:
 
 help: ## lists these commands
-	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
 demo: setup ## runs one real encrypted training on real loans (DATA=file LABEL=column POSITIVE=value [OWNERS=n]: on yours)
 	@exec $(BIN)/python -m devstack demo $(if $(DATA),--data '$(DATA)') $(if $(LABEL),--label '$(LABEL)') \
 		$(if $(POSITIVE),--positive '$(POSITIVE)') $(if $(OWNERS),--owners '$(OWNERS)')
+
+compose-demo: setup ## runs the same job against the stack of docker-compose.yml, in containers (needs Docker with Compose)
+	@exec $(BIN)/python -m devstack compose-demo
 
 test: setup ## runs every test, Solidity and Python, against real Postgres, anvil and block store
 	@(cd contracts && bin/forge test)
@@ -48,6 +52,12 @@ bench: $(DONE)/bench ## times the kernel beside other libraries, in one table un
 setup: $(DONE)/contracts ## installs and builds what is missing; the other commands do this by themselves
 	@:
 
+kubo: ## builds the real IPFS daemon from source into build/kubo/ipfs; the IPFS tests then run against it too (needs Go)
+	@command -v go >/dev/null || { echo "make kubo needs Go 1.25 or newer (https://go.dev/dl). Or put Kubo's own release on the PATH as ipfs" >&2; exit 1; }
+	mkdir -p build/kubo
+	echo "building Kubo (minutes the first time)"
+	cd devstack/kubo && go build -mod=readonly -o ../../build/kubo/ipfs github.com/ipfs/kubo/cmd/ipfs
+
 abi: setup ## copies the contracts' ABI into the library
 	@$(BIN)/python -m devstack abi
 
@@ -60,6 +70,11 @@ lock: ## pins every package anew (needs uv: pip install uv)
 		--custom-compile-command "make lock" -o requirements-node.lock
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --group pyproject.toml:bench \
 		--constraints requirements.lock --custom-compile-command "make lock" -o requirements-bench.lock
+	for service in $(notdir $(filter services/%,$(MEMBERS))); do
+		uv pip compile $(IMAGE_LOCK) --no-emit-package hessian "services/$$service/pyproject.toml" -o "services/$$service/requirements.lock"
+	done
+	uv pip compile $(IMAGE_LOCK) --no-emit-package hessian --extra launcher services/trainer/pyproject.toml -o services/trainer/launcher.lock
+	uv pip compile $(IMAGE_LOCK) --group pyproject.toml:development-chain -o devstack/requirements.lock
 
 clean: ## stops the stack, forgets its state and everything that was built (the virtual environment stays)
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m devstack erase; fi

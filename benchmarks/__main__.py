@@ -13,7 +13,6 @@ import time
 from pathlib import Path
 
 from benchmarks.certificates import key_certificate
-from benchmarks.cores import several_cores
 from benchmarks.floor import owner_floor
 from benchmarks.report import markdown, write
 from benchmarks.run import FULL, QUICK, Run, Section
@@ -23,7 +22,6 @@ from benchmarks.steps import one_step
 SECTIONS: dict[str, Section] = {
     "one_step": one_step,
     "owner_floor": owner_floor,
-    "several_cores": several_cores,
     "key_certificate": key_certificate,
     "statistics_throughput": statistics_throughput,
 }

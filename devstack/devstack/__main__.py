@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import sys
+from dataclasses import asdict
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from eth_utils.address import is_checksum_address, is_checksum_formatted_address, is_hex_address, to_checksum_address
@@ -17,7 +19,10 @@ from rich.table import Table
 from rich.text import Text
 
 from devstack.anvil import Anvil
+from devstack.composed import ComposedStack
 from devstack.health import progress, readiness
+from devstack.overview import overview
+from devstack.overview import show as show_overview
 from devstack.processes import ProcessFailed
 from devstack.services import SERVICES
 from devstack.stack import Stack
@@ -29,8 +34,12 @@ from hessian.errors import HessianError, Malformed
 from hessian.identifiers import Address, Wei
 from hessian.logging import configure_logging
 
+if TYPE_CHECKING:
+    from devstack.demo.case import Case
+
 UP = ROOT / "build" / "stack"
 DEMO = ROOT / "build" / "demo"
+COMPOSE_DEMO = ROOT / "build" / "compose-demo"
 ABIS = {name: ROOT / f"libs/hessian/hessian/chain/abi/{name}.json" for name in CONTRACTS}
 WEI_PER_ETHER = 10**18
 MOST_ETHER = 10**9
@@ -50,17 +59,29 @@ def demo(
 ) -> None:
     """Run one real encrypted training on real loans, from an empty stack to paid owners; writes report.json."""
     from devstack.demo import lending_club, own_table  # pandas and scikit-learn: seconds that no other command should wait for
-    from devstack.demo.run import run
 
     if data is None and (label or positive):
         raise Malformed("a label belongs to a table of your own: name it with DATA=file (--data)")
     if data is not None and not (label and positive):
         raise Malformed("a table of your own needs LABEL=column and POSITIVE=value (--label, --positive)")
-    case = lending_club.CASE if data is None else own_table.case_of(data, label, positive, owners)
+    _play(Stack(directory, kept=False), lending_club.CASE if data is None else own_table.case_of(data, label, positive, owners))
+
+
+@app.command(name="compose-demo")
+def _compose_demo(directory: Directory = COMPOSE_DEMO) -> None:
+    """Run the same job on the stack of docker-compose.yml, in containers of its own; writes report.json."""
+    from devstack.demo import lending_club
+
+    shutil.rmtree(directory, ignore_errors=True)
+    _play(ComposedStack(directory), lending_club.CASE)
+
+
+def _play(stack: Stack | ComposedStack, case: Case) -> None:
+    from devstack.demo.run import run
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
-    raise typer.Exit(code=run(directory.absolute(), console, case))
+    raise typer.Exit(code=run(stack, console, case))
 
 
 @app.command()
@@ -79,16 +100,35 @@ def down(directory: Directory = UP) -> None:
 
 
 @app.command()
-def status(directory: Directory = UP) -> None:
-    """Say what runs, where it answers, what it waits for, and where tokens and logs lie.
+def status(directory: Directory = UP, as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
+    """Say what runs and where, what it waits for, and how models, rounds, jobs and money stand.
 
     Ends with 0 when every service is ready, 1 when one is not, 3 when the stack is not running.
     """
     if (state := status_of(directory.absolute())) != "running":
         console.print(state)
         raise typer.Exit(code=3)
+    stack = _running(directory)
+    if as_json:
+        console.print_json(data=asdict(overview(stack.url("coordinator"), stack.url("lender-api"), stack.token("admin"))))
+        return
     if not _show(directory):
         raise typer.Exit(code=1)
+    show_overview(overview(stack.url("coordinator"), stack.url("lender-api"), stack.token("admin")), console)
+
+
+@app.command()
+def doctor(directory: Directory = UP) -> None:
+    """Examine this machine and the stack, or what the HESSIAN_ variables name, and say what to do about each finding.
+
+    Ends with 1 when something is wrong.
+    """
+    from devstack.doctor.examination import examine  # the services' clients: seconds that no other command should wait for
+    from devstack.doctor.findings import show
+
+    findings = examine(directory.absolute())
+    show(findings, console)
+    raise typer.Exit(code=0 if findings.are_well else 1)
 
 
 @app.command()

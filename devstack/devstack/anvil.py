@@ -156,7 +156,10 @@ class Anvil:
 
     def send(self, raw: bytes, seconds: float = 30.0) -> dict[str, Any]:
         """Broadcast a signed transaction and wait until it is mined; its receipt. Raises ChainCallFailed when it reverted."""
-        name = self.call("eth_sendRawTransaction", "0x" + raw.hex())
+        return self.mined(self.call("eth_sendRawTransaction", "0x" + raw.hex()), seconds)
+
+    def mined(self, name: str, seconds: float = 30.0) -> dict[str, Any]:
+        """Wait until a transaction is mined; its receipt. Raises ChainCallFailed when it reverted."""
         until = time.monotonic() + seconds
         while (receipt := self.call("eth_getTransactionReceipt", name)) is None:
             if time.monotonic() > until:

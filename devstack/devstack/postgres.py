@@ -23,6 +23,7 @@ from psycopg import sql
 
 from devstack.postgres_user import STATE, PostgresNotRunnable, bare_environment, binaries_for, place_for, unprivileged_user
 from devstack.processes import Child, free_port, tail
+from hessian.postgres.roles import give_schema
 
 SUPERUSER = "hessian"
 _SETTINGS = {
@@ -132,16 +133,8 @@ class Postgres:
 
     def give_schema(self, database: str, role: str, password: str) -> None:
         """A role that owns the schema of its own name, sees it first, and may use no other. Repeatable; sets the password anew."""
-        name, literal = sql.Identifier(role), sql.Literal(password)
         with self.connect(database) as connection:
-            exists = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [role]).fetchone()
-            verb = sql.SQL("ALTER" if exists else "CREATE")
-            connection.execute(sql.SQL("{} ROLE {} LOGIN PASSWORD {} NOSUPERUSER NOCREATEDB NOCREATEROLE").format(verb, name, literal))
-            connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {} AUTHORIZATION {}").format(name, name))
-            connection.execute(sql.SQL("ALTER ROLE {} SET search_path = {}").format(name, name))
-            connection.execute(sql.SQL("REVOKE ALL ON SCHEMA public FROM PUBLIC"))
-            connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(database)))
-            connection.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(sql.Identifier(database), name))
+            give_schema(connection, role, password)
 
     def _initialise(self, binaries: Path) -> None:
         data = self.data

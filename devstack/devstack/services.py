@@ -1,4 +1,7 @@
-"""The four services: what `python -m` runs, which Settings class reads the environment, who has a database schema."""
+"""The four services, and the launcher that may run beside a trainer.
+
+What `python -m` runs, which Settings class reads the environment, who has a database schema.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from pydantic_settings import BaseSettings
 from coordinator.settings import Settings as CoordinatorSettings
 from lender_api.settings import Settings as LenderApiSettings
 from owner_api.settings import OwnerApiSettings
+from trainer.launcher.settings import LauncherSettings
 from trainer.settings import TrainerSettings
 
 
@@ -28,3 +32,6 @@ SERVICES = (
     Service("owner-api", "owner_api", OwnerApiSettings, schema="owner"),
     Service("coordinator", "coordinator", CoordinatorSettings, schema="coordinator"),
 )
+
+LAUNCHER = Service("launcher", "trainer.launcher", LauncherSettings)
+"""Started by nobody here: the embedded stack isolates with bubblewrap."""

@@ -24,14 +24,13 @@ import httpx
 
 from devstack.anvil import Anvil
 from devstack.block_store import block_store_child
-from devstack.contracts import Deployment, deploy_repository, deploy_serving
+from devstack.contracts import MINIMUM_WINDOW, Deployment, deploy_repository, deploy_serving
 from devstack.postgres import Postgres, write_secret
 from devstack.processes import Child, ProcessFailed, answers, free_port, stop_all, wait_until
 from devstack.services import SERVICES, Service
 from hessian.identifiers import Address, BlockNumber
 
 DATABASE = "hessian"
-MINIMUM_WINDOW = 10  # seconds; final takes 1.5 s here
 _START_SECONDS = 90.0
 
 
@@ -152,6 +151,15 @@ class Stack:
     def token(self, role: str) -> str:
         """A token of this node: admin, coordinator or trainer."""
         return (self.secrets / f"{role}.token").read_text(encoding="utf-8")
+
+    def content(self, cid: str) -> bytes:
+        """From the block store; unverified."""
+        with httpx.Client(base_url=self.url("block-store"), timeout=30.0, trust_env=False) as store:
+            return store.post("/api/v0/cat", params={"arg": cid}).content
+
+    def discard(self) -> None:
+        """Remove the database cluster of a stopped stack; logs and secrets stay."""
+        self.postgres.delete()
 
     def is_ready(self, name: str) -> bool:
         """Whether `/readyz` says so."""

@@ -8,10 +8,10 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings
 
-from devstack.services import SERVICES
+from devstack.services import LAUNCHER, SERVICES
 
 _HEAD = """\
-# Every variable of the four services, grouped by the section that reads it (`hessian env-example` writes this file).
+# Every variable of the four services and the launcher, grouped by the section that reads it (`hessian env-example` writes this file).
 # Required ones stand open, the others show their default. Secrets are named by file: a value here would show in process lists.
 """
 
@@ -19,7 +19,7 @@ _HEAD = """\
 def env_example() -> str:
     """The whole file."""
     readers: dict[type[BaseSettings], list[str]] = {}
-    for service in SERVICES:
+    for service in (*SERVICES, LAUNCHER):
         for section in _sections(service.settings):
             readers.setdefault(section, []).append(service.name)
     groups = [

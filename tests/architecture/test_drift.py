@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from devstack.__main__ import ABIS
-from devstack.services import SERVICES
+from devstack.services import LAUNCHER, SERVICES
 from devstack.stack import Stack
 from devstack.toolchain import ROOT, compiled
 from devstack.variables import env_example
@@ -28,7 +28,7 @@ def test_env_example__against_the_settings_classes__is_complete() -> None:
 
 def test_env_example__parsed__names_every_variable_once_for_each_class_that_reads_it() -> None:
     named = set(re.findall(r"^#?(HESSIAN_[A-Z0-9_]+)=", env_example(), re.MULTILINE))
-    assert named == {f"HESSIAN_{name.upper()}" for service in SERVICES for name in service.settings.model_fields}
+    assert named == {f"HESSIAN_{name.upper()}" for service in (*SERVICES, LAUNCHER) for name in service.settings.model_fields}
 
 
 def test_environment__of_a_service__holds_what_its_settings_require_and_no_secret(tmp_path: Path) -> None:

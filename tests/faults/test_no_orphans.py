@@ -1,4 +1,4 @@
-"""Whatever kills the stack's own process, nothing it started stays behind."""
+"""Whatever kills the stack's own process, or a trainer's, nothing it started stays behind."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from isolations import require_bwrap
 
 SUPERVISOR = """
 import signal, sys, time
@@ -33,6 +34,24 @@ except KeyboardInterrupt:
 finally:
     for part in (sleeper, anvil, postgres):
         part.stop()
+"""
+
+
+TRAINER = """
+import asyncio, sys
+sys.path.insert(0, sys.argv[2])
+from isolations import LIMITS, isolated
+from trainer.job import Job
+from trainer.pool import JobPool
+
+async def main():
+    async with isolated(sys.argv[1]) as isolation, JobPool(isolation, processes=2, waiting=1) as pool:
+        for worker in pool._idle:
+            await worker.feed(b"statistics 1000\\n")  # in the middle of its input
+        print("ready", flush=True)
+        await asyncio.sleep(600)
+
+asyncio.run(main())
 """
 
 
@@ -62,3 +81,20 @@ def test_stack__its_own_process_is_killed__leaves_no_process_behind(tmp_path: Pa
     while any(map(_is_running, family)):
         assert time.monotonic() < until, [pid for pid in family if _is_running(pid)]
         time.sleep(0.02)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent died")
+@pytest.mark.parametrize("backend", ["process", "bwrap"])
+def test_trainer__killed_with_jobs_at_work__leaves_no_worker_behind(backend: str) -> None:
+    if backend == "bwrap":
+        require_bwrap()
+    fixtures = str(Path(__file__).parents[1] / "fixtures")
+    with subprocess.Popen([sys.executable, "-c", TRAINER, backend, fixtures], stdout=subprocess.PIPE, text=True) as trainer:
+        assert trainer.stdout is not None
+        assert trainer.stdout.readline() == "ready\n"
+        workers = psutil.Process(trainer.pid).children(recursive=True)
+        assert len(workers) >= 2
+        trainer.kill()
+    gone, alive = psutil.wait_procs(workers, timeout=30)
+    assert not [worker for worker in alive if _is_running(worker.pid)]
+    assert gone

@@ -4,50 +4,44 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
-import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 
+import psutil
 import pytest
 from aiohttp import web
 
-from devstack.processes import Child, answers, free_port, wait_until
+from devstack.kubo import Kubo, kubo_binary
+from devstack.processes import free_port
 from hessian.errors import IpfsUnavailable
 from hessian.identifiers import Digest, digest_of
+from hessian.ipfs.audit import Audit, Copies, CopySpoilt, audit, keep_pinned
 from hessian.ipfs.cid import cid_of
 from hessian.ipfs.kubo import connect_store
 from hessian.ipfs.store import LARGEST_ARTIFACT, ArtifactTooLarge, BytesDiffer, ContentMissing, ContentStore
 from hessian.testing import MemoryStore
 
-KUBO = shutil.which("ipfs")
+KUBO = kubo_binary()
+NO_KUBO = pytest.mark.skipif(KUBO is None, reason="no Kubo: run `make kubo` (it needs Go), or put `ipfs` on the PATH")
 
 
 @pytest.fixture(scope="session")
-def kubo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def kubo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubo]:
     """A real daemon that talks to nobody."""
-    home, port = tmp_path_factory.mktemp("kubo"), free_port()
-    environment = {**os.environ, "IPFS_PATH": str(home)}
-
-    def ipfs(*arguments: str) -> None:
-        subprocess.run([str(KUBO), *arguments], env=environment, check=True, capture_output=True)
-
-    ipfs("init", "--profile=test")
-    ipfs("config", "Addresses.API", f"/ip4/127.0.0.1/tcp/{port}")
-    ipfs("config", "--json", "Addresses.Gateway", "[]")
-    child = Child("kubo", ["env", f"IPFS_PATH={home}", str(KUBO), "daemon", "--offline"], home / "log")
-    child.start()
-    wait_until(lambda: answers("127.0.0.1", port), child, seconds=60.0)
-    yield f"http://127.0.0.1:{port}"
-    child.stop()
+    assert KUBO is not None
+    home = tmp_path_factory.mktemp("kubo")
+    node = Kubo(KUBO, home / "repository", home / "log")
+    node.start()
+    yield node
+    node.stop()
 
 
-@pytest.fixture(params=["memory", "embedded", pytest.param("kubo", marks=pytest.mark.skipif(KUBO is None, reason="no ipfs on the PATH"))])
+@pytest.fixture(params=["memory", "embedded", pytest.param("kubo", marks=NO_KUBO)])
 async def store(request: pytest.FixtureRequest) -> AsyncIterator[ContentStore]:
     if request.param == "memory":
         yield MemoryStore()
         return
-    url = request.getfixturevalue("block_store" if request.param == "embedded" else "kubo")
+    url = request.getfixturevalue("block_store") if request.param == "embedded" else request.getfixturevalue("kubo").url
     async with connect_store(url, call_seconds=5.0) as connected:
         yield connected
 
@@ -98,12 +92,99 @@ async def test_is_pinned__put_then_unpinned_twice__follows(store: ContentStore) 
     assert not await store.is_pinned(digest_of(b"never put" + os.urandom(8)))
 
 
+@NO_KUBO
+async def test_garbage_collection__on_the_real_node__takes_what_is_not_pinned_and_nothing_else(kubo: Kubo) -> None:
+    async with connect_store(kubo.url, call_seconds=5.0) as store:
+        kept, dropped = await store.put(os.urandom(LARGEST_ARTIFACT)), await store.put(os.urandom(10_000))
+        await store.unpin(dropped)
+        kubo.collect_garbage()
+        assert digest_of(await store.get(kept)) == kept
+        assert await store.is_pinned(kept)
+        with pytest.raises(ContentMissing):
+            await store.get(dropped)
+
+
+@NO_KUBO
+async def test_audit__after_a_lost_pin_and_garbage_collection__publishes_the_nodes_own_copy_again(kubo: Kubo) -> None:
+    kept = MemoryCopies()
+    async with connect_store(kubo.url, call_seconds=5.0) as store:
+        lost, pinned = [await store.put(kept.keep(os.urandom(5_000))) for _ in range(2)]
+        await store.unpin(lost)
+        kubo.collect_garbage()
+        assert await audit(store, kept) == Audit(checked=2, restored=1)
+        assert await store.get(lost) == kept.contents[lost]
+        assert await store.is_pinned(lost)
+        assert await audit(store, kept) == Audit(checked=2, restored=0)
+        assert await store.is_pinned(pinned)
+
+
+@NO_KUBO
+def test_rpc__of_the_real_node__listens_on_loopback_alone(kubo: Kubo) -> None:
+    listening = {address.laddr.ip for address in psutil.Process(kubo.child.pid).net_connections("inet") if address.status == "LISTEN"}
+    assert listening == {"127.0.0.1"}
+
+
+async def test_audit__every_store__restores_what_is_missing(store: ContentStore) -> None:
+    kept = MemoryCopies()
+    digests = [await store.put(kept.keep(os.urandom(1_000))) for _ in range(3)]
+    await store.unpin(digests[1])
+    never_published = digest_of(kept.keep(os.urandom(1_000)))
+    assert await audit(store, kept) == Audit(checked=4, restored=2)
+    assert await store.get(never_published) == kept.contents[never_published]
+    assert await store.is_pinned(digests[1])
+
+
+async def test_audit__a_copy_that_is_not_what_was_anchored__stops_loudly_and_is_not_published() -> None:
+    kept, store = MemoryCopies(), MemoryStore()
+    kept.contents[digest_of(b"anchored")] = b"something else"
+    with pytest.raises(CopySpoilt):
+        await audit(store, kept)
+    assert store.blocks == {}
+
+
+async def test_keep_pinned__a_node_that_was_away__is_audited_again_until_told_to_stop() -> None:
+    kept, stop = MemoryCopies(), asyncio.Event()
+    kept.keep(b"anchored")
+
+    class Away(MemoryStore):
+        asked = 0
+
+        async def _is_pinned(self, cid: str) -> bool:
+            self.asked += 1
+            if self.asked == 1:
+                raise IpfsUnavailable
+            stop.set()
+            return await super()._is_pinned(cid)
+
+    store = Away()
+    await asyncio.wait_for(keep_pinned(store, kept, stop, every=0.001), 10)
+    assert store.asked == 2
+    assert await store.is_pinned(digest_of(b"anchored"))
+
+
 async def test_get__memory_was_spoilt__bytes_are_not_returned() -> None:
     store = MemoryStore()
     digest = await store.put(b"right")
     store.blocks[cid_of(digest)] = b"wrong"
     with pytest.raises(BytesDiffer):
         await store.get(digest)
+
+
+class MemoryCopies(Copies):
+    """What a node's own database would hold."""
+
+    def __init__(self) -> None:
+        self.contents: dict[Digest, bytes] = {}
+
+    def keep(self, data: bytes) -> bytes:
+        self.contents[digest_of(data)] = data
+        return data
+
+    async def digests(self) -> list[Digest]:
+        return list(self.contents)
+
+    async def content(self, digest: Digest) -> bytes | None:
+        return self.contents[digest]
 
 
 @asynccontextmanager

@@ -13,10 +13,12 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from asgi_lifespan import LifespanManager
+from exposition import declared, scrape
 from market import Market
 from serving_market import ServingMarket
 from sqlalchemy import create_engine, make_url, text
 
+from coordinator import metrics
 from coordinator.app import create_app
 from coordinator.dispatcher import Dispatcher
 from coordinator.handlers import Handlers
@@ -292,6 +294,40 @@ async def test_openapi__every_operation__has_a_stable_name_and_problems(bench: B
     operations = [operation for path in document["paths"].values() for operation in path.values()]
     assert {operation["operationId"] for operation in operations} >= {"models_list_models", "rounds_list_rounds", "jobs_retry"}
     assert all("4XX" in operation["responses"] for operation in operations)
+
+
+async def test_metrics__a_round_settled_and_one_running__say_so_and_the_escrow_adds_up(told: Bench) -> None:
+    read = await scrape(metrics.reads(told.world))
+    assert declared(metrics) <= read.names
+    assert read.value("models", state="open") == 2
+    assert (read.value("rounds", state="settled"), read.value("rounds", state="submitting")) == (1, 1)
+    assert read.value("paid_wei") == 10**18 * 20 // 50 + 10**15
+    assert (read.value("escrow_drift_wei"), read.value("chain_cursor_lag_seconds"), read.value("scrape_incomplete")) == (0, 0, 0)
+    head, final, cursor = (read.value(f"chain_{name}_block") for name in ("head", "finalized", "cursor"))
+    assert final is not None
+    assert (head, cursor) == (final + 2, final)
+    assert read.value("jobs", kind="contribute", state="planned") == 4
+    read.require_impersonal()
+
+
+async def test_metrics__escrow_after_withdrawals_and_forced_ether__differs_by_what_was_forced(
+    told: Bench, market: Market, fresh_anvil: Anvil
+) -> None:
+    market.send(market.lender, "closeModel", 2)
+    market.send(market.lender, "withdraw")
+    contract = told.world.contracts.repository.address
+    fresh_anvil.call("anvil_setBalance", contract, hex(int(fresh_anvil.call("eth_getBalance", contract, "latest"), 16) + 5))
+    market.finalise()
+    await told.catch_up()
+    assert (await scrape(metrics.reads(told.world))).value("escrow_drift_wei") == 5
+
+
+async def test_metrics__the_chain_is_silent__the_tables_are_told_all_the_same(told: Bench, fresh_anvil: Anvil) -> None:
+    fresh_anvil.stop()
+    read = await scrape(metrics.reads(told.world))
+    assert read.value("models", state="open") == 2
+    assert (read.value("scrape_incomplete", neighbour="database"), read.value("scrape_incomplete", neighbour="chain")) == (0, 1)
+    assert read.value("chain_head_block") is None
 
 
 def test_migrations__database_of_the_first_release__keeps_its_cursor_events_and_jobs(database_url: str) -> None:

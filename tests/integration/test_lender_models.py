@@ -12,17 +12,20 @@ from typing import Any
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
+from exposition import declared, scrape
 from lender_node import DIMENSION, FEATURES, KEY_BITS, LenderNode, eventually, lender_settings, loans, running_lender
 from sqlalchemy import func, select, text
 
-from devstack.anvil import Anvil
+from devstack.anvil import POCKET_MONEY, Anvil
 from devstack.contracts import Deployment
 from hessian.artifacts.manifest import ModelManifest
 from hessian.artifacts.weights import EncryptedWeights
 from hessian.chain.records import ModelState
 from hessian.errors import KeyLost
 from hessian.identifiers import ModelId, Wei, digest_from_hex
+from hessian.service import outbox_metrics
 from hessian.settings import DatabaseSettings
+from lender_api import metrics
 from lender_api.models import preparation
 from lender_api.settings import Settings
 from lender_api.tables import Base, IdempotentAnswer, Model, ModelKey, Outbox, ValidationSet
@@ -66,6 +69,12 @@ async def test_create_model__valid_wish__is_open_on_chain_with_its_artifacts_pin
     assert record.escrow == int(model["escrow_wei"]) == 10**18 + 4 * 10**15
     assert record.terms.initial_error == model["initial_error"] == model["best_error"] > 0
     assert await world.store.is_pinned(record.manifest_digest)
+    read = await scrape(metrics.reads(world))
+    assert declared(metrics, outbox_metrics) <= read.names
+    assert (read.value("tx_intents", state="final"), read.value("tx_oldest_open_seconds"), read.value("signer_nonce")) == (1, 0, 1)
+    assert 0 < (read.value("signer_balance_wei") or 0) < POCKET_MONEY - 10**18
+    assert read.value("tx_time_until_final_seconds_count", purpose="create_model") is not None
+    read.require_impersonal()
     manifest = ModelManifest.from_bytes(await world.store.get(record.manifest_digest), minimum_bits=KEY_BITS)
     manifest.verify_certificate()
     manifest.check_against(record.terms)

@@ -15,6 +15,7 @@ import httpx
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from exposition import Exposition
 from lender_node import FEATURES, lender_settings, loans
 from sqlalchemy import create_engine, text
 
@@ -34,9 +35,10 @@ class Process:
     """The service with these settings; `client` speaks with the admin token."""
 
     def __init__(self, settings: Settings, log: Path) -> None:
-        port = free_port()
-        plain = {f"HESSIAN_{name.upper()}": str(value) for name, value in settings.model_dump(mode="json").items()}
-        environment = {"PATH": os.environ["PATH"], **plain, "HESSIAN_PORT": str(port)}
+        port, metrics_port = free_port(), free_port()
+        plain = {f"HESSIAN_{name.upper()}": str(value) for name, value in settings.model_dump(mode="json", exclude_none=True).items()}
+        environment = {"PATH": os.environ["PATH"], **plain, "HESSIAN_PORT": str(port), "HESSIAN_METRICS_PORT": str(metrics_port)}
+        self.metrics = f"http://127.0.0.1:{metrics_port}/metrics"
         self.child = Child("lender-api", [sys.executable, "-m", "lender_api"], log, environment=environment)
         token = settings.admin_token_file.read_text(encoding="utf-8")
         self.client = httpx.Client(
@@ -117,6 +119,9 @@ def test_serve__killed_while_it_makes_a_key_of_3072_bits__answers_meanwhile_and_
     second = start().serve()
     assert second.client.get("/readyz").json()["status"] == "ready"
     second.until(lambda: second.client.get(f"/v1/models/{model['id']}").json()["state"] == "open")
+    scraped = httpx.get(second.metrics, trust_env=False)
+    assert Exposition(scraped.text).value("tx_intents", state="pending") is not None
+    assert second.client.get("/metrics").status_code == 404  # on no port that others reach
     log = second.child.log.read_text(encoding="utf-8")
     assert log.count("key_stored") <= 1  # never a second key
     second.child.ask_to_stop()

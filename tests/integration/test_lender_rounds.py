@@ -20,8 +20,10 @@ from hessian.artifacts.weights import EncryptedWeights
 from hessian.chain.records import RoundState
 from hessian.errors import IpfsUnavailable
 from hessian.identifiers import ModelId, digest_from_hex
+from hessian.ipfs.audit import Audit, audit
 from hessian.outbox.tables import TransactionState
 from hessian.settings import DatabaseSettings
+from lender_api.copies import Anchored
 from lender_api.tables import Model
 
 
@@ -102,6 +104,11 @@ async def test_two_rounds__honest_members__equal_the_replay_and_pay_the_progress
     assert (published.version, published.parent) == (2, digest_from_hex(first["new_weights_digest"]))
     report = RoundReport.from_bytes(await world.store.get(digest_from_hex(second["report_digest"])))
     assert (report.new_error, report.weights) == (second["error_after"], chain.weights_digest)
+    for lost in (chain.manifest_digest, chain.weights_digest, digest_from_hex(second["report_digest"])):
+        await world.store.unpin(lost)
+    anchored = Anchored(world.database)
+    assert await audit(world.store, anchored) == Audit(checked=6, restored=3)  # a manifest, three versions of the weights, two reports
+    assert all([await world.store.is_pinned(digest) for digest in await anchored.digests()])
     assert (await scene.ask(f"/v1/models/{scene.model_id}/conclude"))["outcome"] == "pending"
 
 

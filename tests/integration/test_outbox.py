@@ -21,6 +21,7 @@ from hessian.chain.events import ModelCreated
 from hessian.chain.records import Terms
 from hessian.chain.repository import Call, ModelRepository
 from hessian.identifiers import Address, CohortId, Digest, ModelId, Wei
+from hessian.metrics import REGISTRY
 from hessian.outbox.outbox import BusinessKeyReused, Outbox
 from hessian.outbox.relay import Relay, SignerUnknown
 from hessian.outbox.tables import OutboxRow, TransactionState
@@ -319,7 +320,7 @@ async def test_run__node_drops_the_transaction__the_same_bytes_are_sent_again(st
 
 
 async def test_run__reorganisation_takes_the_block_back__sent_again_and_counted_once(still_node: Node) -> None:
-    node = still_node
+    node, before = still_node, counted_reorganisations()
     sender = node.account()
     row_id = await node.enqueue(sender, node.repository.create_model(await node.terms(), MANIFEST, WEIGHTS))
     async with node.running():
@@ -334,6 +335,12 @@ async def test_run__reorganisation_takes_the_block_back__sent_again_and_counted_
         await node.until(row_id, FINAL)
     assert await node.repository.model_count(await node.chain.final_block()) == 1
     assert [effect.state for effect in await node.effects()] == ["final"]
+    assert counted_reorganisations() == [figure + 1 for figure in before]
+
+
+def counted_reorganisations() -> list[float]:
+    """Transactions that left their block, and how often a depth was noted."""
+    return [REGISTRY.get_sample_value(f"hessian_chain_reorg_{figure}") or 0.0 for figure in ("total", "depth_count")]
 
 
 async def test_run__key_is_used_elsewhere__failed_instead_of_a_second_signature(still_node: Node) -> None:

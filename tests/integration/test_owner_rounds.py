@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from exposition import declared, scrape
 from owner_node import Lender, OwnerNode, bearer, eventually, run_owner_node
 from small_model import Rows, manifest, specification
 from sqlalchemy import select
@@ -16,7 +17,11 @@ from devstack.anvil import Anvil
 from devstack.contracts import Deployment
 from hessian.chain.records import RoundState
 from hessian.identifiers import ModelId
+from hessian.ipfs.audit import Audit, audit
 from hessian.learning.affine import gradient_map, initial_weights
+from hessian.service import outbox_metrics
+from owner_api import metrics
+from owner_api.copies import Anchored
 from owner_api.tables import Contribution, Enrollment, Release
 from trainer.statistics import statistics_of
 
@@ -66,11 +71,21 @@ async def test_round__of_three_owners__opens_to_the_pooled_gradient_and_pays(nod
     pool = (10**18 * 10_000_000 // 50_000_000) + 10**15
     assert sum(int(found["earned_wei"]) for found in after) == sum(int(found["credit_wei"]) for found in before) == pool
     assert [int(found["earned_wei"]) for found in after] == [int(found["credit_wei"]) for found in after]
+    read = await scrape(metrics.reads(here.world))
+    assert declared(metrics, outbox_metrics) <= read.names
+    assert (read.value("contributions", state="settled"), read.value("earned_wei")) == (3, float(pool))
+    assert read.value("signer_nonce") == read.value("tx_intents", state="final") == 9
+    read.require_impersonal()
     contribution = (await owners[0].get("/v1/contributions"))["items"][0]
     assert (contribution["state"], contribution["round_id"]) == ("settled", round_id)
     async with here.world.database.begin() as session:
         assert all(row.sealed_seed is None for row in (await session.execute(select(Contribution))).scalars())
         assert len(list((await session.execute(select(Release))).scalars())) == 3
+    anchored = Anchored(here.world.database)
+    for lost in await anchored.digests():
+        await here.world.store.unpin(lost)
+    assert await audit(here.world.store, anchored) == Audit(checked=3, restored=3)
+    assert all([await here.world.store.is_pinned(digest) for digest in await anchored.digests()])
 
     answer = await owners[0].request("POST", "/v1/withdrawals", headers={"Idempotency-Key": "withdraw-1"})
     again = await owners[0].request("POST", "/v1/withdrawals", headers={"Idempotency-Key": "withdraw-1"})

@@ -1,4 +1,4 @@
-"""Jobs in real processes: their limits, their refusals, and an event loop that goes on turning."""
+"""Jobs in real processes, on every backend: their limits, their refusals, their ends, and an event loop that goes on turning."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import base64
 import contextlib
 import json
-import os
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
+from isolations import BACKENDS, LIMITS, Before, isolated
 from small_model import KEY_BITS, Rows, manifest, specification
 
 from hessian.errors import ServiceUnavailable
@@ -22,25 +22,34 @@ from hessian.identifiers import Timestamp
 from hessian.learning.formats import framed
 from hessian.learning.statistics import SufficientStatistics
 from hessian.testing import valid_terms
+from trainer.isolation.worker import PROGRAM, JobLimits
 from trainer.job import Job
-from trainer.pool import JobCrashed, JobLimitExceeded, JobLimits, JobPool, JobRefused, TrainerBusy
+from trainer.pool import JobCrashed, JobLimitExceeded, JobPool, JobRefused, TrainerBusy
 from trainer.statistics import statistics_of
 
-LIMITS = JobLimits(memory_bytes=1 << 30, cpu_seconds=20, wall_seconds=20.0, output_bytes=1 << 20)
 SPOILED = """
 import sys, trainer.job, trainer.statistics
 trainer.statistics.run = lambda wanted, rows: {body}
 sys.exit(trainer.job.main(sys.argv[1:], sys.stdin.buffer, sys.stdout.buffer))
 """
 
-MakePool = Callable[..., AbstractAsyncContextManager[JobPool]]
+Pool = Callable[..., AbstractAsyncContextManager[JobPool]]
 
 
-def spoiled(body: str, limits: JobLimits = LIMITS, **options: int) -> JobPool:
-    """A pool whose statistics jobs evaluate `body` instead, under the real limits."""
-    return JobPool(
-        limits, processes=options.get("processes", 1), waiting=options.get("waiting", 4), program=("-I", "-c", SPOILED.format(body=body))
-    )
+@pytest.fixture(params=BACKENDS)
+def pool(request: pytest.FixtureRequest) -> Pool:
+    """`pool(body)` runs statistics jobs that evaluate `body` instead, under the real limits; `pool()` runs real ones."""
+
+    @contextlib.asynccontextmanager
+    async def make(body: str | None = None, limits: JobLimits = LIMITS, *, processes: int = 1, waiting: int = 4) -> AsyncIterator[JobPool]:
+        program = PROGRAM if body is None else ("-I", "-B", "-c", SPOILED.format(body=body))
+        async with isolated(request.param, limits, program) as isolation:
+            before = Before.now(request.param)
+            async with JobPool(isolation, processes=processes, waiting=waiting) as made:
+                yield made
+            await before.nothing_is_left()
+
+    return make
 
 
 def header() -> bytes:
@@ -69,113 +78,130 @@ async def ticking() -> AsyncIterator[list[float]]:
     task.cancel()
 
 
-async def test_run__statistics_of_a_stream__equal_those_computed_here() -> None:
+async def test_run__statistics_of_a_stream__equal_those_computed_here(pool: Pool) -> None:
     data = Rows(1, 500).csv()
-    async with JobPool(LIMITS, processes=1, waiting=1) as pool:
-        answer = await pool.run(Job.STATISTICS, header(), chunks(data[:100], data[100:]))
+    async with pool(waiting=1) as jobs:
+        answer = await jobs.run(Job.STATISTICS, header(), chunks(data[:100], data[100:]))
     assert SufficientStatistics.from_plain(json.loads(answer)) == statistics_of([data], specification())
 
 
-async def test_run__a_bad_cell__is_refused_by_row_and_column_without_the_cell() -> None:
+async def test_run__a_bad_cell__is_refused_by_row_and_column_without_the_cell(pool: Pool) -> None:
     data = b"income,age,region,Class\n1,30,N,bad\nsecret-canary,30,N,good\n"
-    async with JobPool(LIMITS, processes=1, waiting=1) as pool:
+    async with pool(waiting=1) as jobs:
         with pytest.raises(JobRefused, match=r"row 2, column 'income'") as refusal:
-            await pool.run(Job.STATISTICS, header(), chunks(data))
+            await jobs.run(Job.STATISTICS, header(), chunks(data))
         assert "canary" not in refusal.value.sentence
-        assert await pool.run(Job.STATISTICS, header(), chunks(Rows(2, 10).csv()))  # and the next job has a process of its own
+        assert await jobs.run(Job.STATISTICS, header(), chunks(Rows(2, 10).csv()))  # and the next job has a process of its own
 
 
-async def test_run__an_infinite_loop__is_killed_at_its_processor_time_while_the_loop_ticks() -> None:
-    limits = JobLimits(memory_bytes=1 << 30, cpu_seconds=2, wall_seconds=30.0, output_bytes=1 << 20)
-    async with spoiled("[None for _ in iter(int, 1)]", limits) as pool, ticking() as pauses:
+async def test_run__an_infinite_loop__is_killed_at_its_processor_time_while_the_loop_ticks(pool: Pool) -> None:
+    limits = JobLimits(memory_bytes=1 << 30, cpu_seconds=1, wall_seconds=120.0, output_bytes=1 << 20)
+    async with pool("[None for _ in iter(int, 1)]", limits) as jobs, ticking() as pauses:
         with pytest.raises(JobLimitExceeded, match="processor time"):
-            await pool.run(Job.STATISTICS, header())
+            await jobs.run(Job.STATISTICS, header())
     assert len(pauses) > 20
 
 
-async def test_run__a_job_that_sleeps__is_killed_at_the_wall_clock() -> None:
+async def test_run__a_job_that_sleeps__is_killed_at_the_wall_clock(pool: Pool) -> None:
     limits = JobLimits(memory_bytes=1 << 30, cpu_seconds=20, wall_seconds=0.5, output_bytes=1 << 20)
-    async with spoiled("__import__('time').sleep(60)", limits) as pool:
+    async with pool("__import__('time').sleep(60)", limits) as jobs:
         started = time.monotonic()
         with pytest.raises(JobLimitExceeded, match=r"0\.5 s"):
-            await pool.run(Job.STATISTICS, header())
+            await jobs.run(Job.STATISTICS, header())
         assert time.monotonic() - started < 10
 
 
-async def test_run__a_memory_bomb__is_stopped_at_its_limit() -> None:
-    async with spoiled("[bytearray(1 << 24) for _ in iter(int, 1)]", JobLimits(512 << 20, 20, 20.0, 1 << 20)) as pool:
+async def test_run__a_memory_bomb__is_stopped_at_its_limit(pool: Pool) -> None:
+    async with pool("[bytearray(1 << 24) for _ in iter(int, 1)]", JobLimits(512 << 20, 20, 20.0, 1 << 20)) as jobs:
         with pytest.raises(JobLimitExceeded, match="memory"):
-            await pool.run(Job.STATISTICS, header())
+            await jobs.run(Job.STATISTICS, header())
 
 
-async def test_run__endless_output__is_cut_off() -> None:
-    async with spoiled("b'x' * (8 << 20)") as pool:
+async def test_run__endless_output__is_cut_off(pool: Pool) -> None:
+    async with pool("b'x' * (8 << 20)") as jobs:
         with pytest.raises(JobLimitExceeded, match="answer"):
-            await pool.run(Job.STATISTICS, header())
+            await jobs.run(Job.STATISTICS, header())
 
 
-async def test_run__a_crash__names_neither_message_nor_data() -> None:
-    async with spoiled("1 / 0 if not rows.read() else {}['secret-canary']") as pool:
+async def test_run__a_crash__names_neither_message_nor_data(pool: Pool) -> None:
+    async with pool("1 / 0 if not rows.read() else {}['secret-canary']") as jobs:
         with pytest.raises(JobCrashed) as crash:
-            await pool.run(Job.STATISTICS, header(), chunks(b"rows"))
+            await jobs.run(Job.STATISTICS, header(), chunks(b"rows"))
         assert "canary" not in crash.value.sentence
 
 
-async def test_run__a_file_that_breaks_its_reader__is_refused_and_breaks_nothing_else() -> None:
-    async with spoiled("__import__('os').kill(__import__('os').getpid(), 11)") as pool:
+async def test_run__a_file_that_breaks_its_reader__is_refused_and_breaks_nothing_else(pool: Pool) -> None:
+    async with pool("__import__('ctypes').string_at(0)") as jobs:
         with pytest.raises(JobRefused, match="damaged"):
-            await pool.run(Job.STATISTICS, header(), chunks(b"PAR1"))
-        await pool.check()
+            await jobs.run(Job.STATISTICS, header(), chunks(b"PAR1"))
+        await jobs.check()
 
 
-async def test_run__parquet_behind_its_frame__gives_the_sums_of_the_same_rows_as_csv() -> None:
+async def test_run__parquet_behind_its_frame__gives_the_sums_of_the_same_rows_as_csv(pool: Pool) -> None:
     data = Rows(1, 500)
-    async with JobPool(LIMITS, processes=1, waiting=1) as pool:
-        answer = await pool.run(Job.STATISTICS, header(), chunks(framed(data.parquet()), data.parquet()))
+    async with pool() as jobs:
+        answer = await jobs.run(Job.STATISTICS, header(), chunks(framed(data.parquet()), data.parquet()))
     assert SufficientStatistics.from_plain(json.loads(answer)) == statistics_of([data.csv()], specification())
 
 
-async def test_run__a_job_that_writes_a_file__cannot(tmp_path: Path) -> None:
+async def test_run__a_job_that_writes_a_file__cannot(pool: Pool, tmp_path: Path) -> None:
     written = tmp_path / "rows"
     written.touch()
-    async with spoiled(f"open({str(written)!r}, 'wb', buffering=0).write(b'row')") as pool:
+    async with pool(f"open({str(written)!r}, 'wb', buffering=0).write(b'row')") as jobs:
         with pytest.raises((JobCrashed, JobLimitExceeded)):
-            await pool.run(Job.STATISTICS, header())
+            await jobs.run(Job.STATISTICS, header())
     assert written.read_bytes() == b""
 
 
-async def test_run__rows_that_stop_coming__pass_their_own_error_on_and_free_the_place() -> None:
+async def test_run__rows_that_stop_coming__pass_their_own_error_on_and_free_the_place(pool: Pool) -> None:
     async def broken() -> AsyncIterator[bytes]:
         yield b"income,age,region,Class\n"
         raise ServiceUnavailable("owner-api does not answer")
 
-    async with JobPool(LIMITS, processes=1, waiting=0) as pool:
+    async with pool(waiting=0) as jobs:
         with pytest.raises(ServiceUnavailable, match="owner-api"):
-            await pool.run(Job.STATISTICS, header(), broken())
-        await pool.check()
+            await jobs.run(Job.STATISTICS, header(), broken())
+        await jobs.check()
 
 
-async def test_run__more_jobs_than_may_wait__are_told_to_come_back() -> None:
-    async with spoiled("(__import__('time').sleep(1), b'{}')[1]", waiting=1) as pool:
-        jobs = [asyncio.create_task(pool.run(Job.STATISTICS, header())) for _ in range(3)]
-        answers = await asyncio.gather(*jobs, return_exceptions=True)
+async def test_run__more_jobs_than_may_wait__are_told_to_come_back(pool: Pool) -> None:
+    async with pool("(__import__('time').sleep(1), b'{}')[1]", waiting=1) as jobs:
+        asked = [asyncio.create_task(jobs.run(Job.STATISTICS, header())) for _ in range(3)]
+        answers = await asyncio.gather(*asked, return_exceptions=True)
     assert sorted(type(answer).__name__ for answer in answers) == ["TrainerBusy", "bytes", "bytes"]
     assert any(isinstance(answer, TrainerBusy) for answer in answers)
 
 
-async def test_pool__closed__leaves_no_process() -> None:
-    async with spoiled("__import__('time').sleep(60)", processes=2) as pool:
-        job = asyncio.create_task(pool.run(Job.STATISTICS, header()))
-        while not pool._running:  # noqa: ASYNC110 - the process has no event of its own to wait for
-            await asyncio.sleep(0.01)
-        children = [process.pid for process in [*pool._idle, *pool._running]]
+async def test_run__cancelled__leaves_nothing_and_frees_the_place(pool: Pool) -> None:
+    async with pool("(rows.read(), __import__('time').sleep(60))", waiting=0) as jobs:
+        asked = asyncio.Event()
+
+        async def rows() -> AsyncIterator[bytes]:
+            asked.set()
+            yield b"rows"
+            await asyncio.Event().wait()
+
+        job = asyncio.create_task(jobs.run(Job.STATISTICS, header(), rows()))
+        await asked.wait()
         job.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await job
-    assert len(children) >= 2
-    for pid in children:
-        with pytest.raises(ProcessLookupError):
-            os.kill(pid, 0)
+        with pytest.raises(asyncio.CancelledError):
+            await job
+        await jobs.check()
+
+
+async def test_run__its_worker_was_killed_while_it_waited__gets_another(pool: Pool) -> None:
+    async with pool() as jobs:
+        for worker in jobs._idle:
+            await worker.end()
+        assert await jobs.run(Job.STATISTICS, header(), chunks(Rows(2, 10).csv()))
+
+
+async def test_pool__closed_with_a_job_at_work__leaves_nothing(pool: Pool) -> None:
+    async with pool("__import__('time').sleep(60)", processes=2) as jobs:
+        job = asyncio.create_task(jobs.run(Job.STATISTICS, header()))
+        while not jobs._running:  # noqa: ASYNC110 - the process has no event of its own to wait for
+            await asyncio.sleep(0.01)
+    assert isinstance((await asyncio.gather(job, return_exceptions=True))[0], JobLimitExceeded)
 
 
 def test_imports__of_service_and_job__contain_no_chain_database_or_ipfs() -> None:

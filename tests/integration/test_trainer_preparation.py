@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from trainer.isolation.local import ProcessIsolation
+from trainer.isolation.worker import JobLimits
 from trainer.job import Job
-from trainer.pool import JobLimits, JobPool
+from trainer.pool import JobPool
 
 LIMITS = JobLimits(memory_bytes=1 << 30, cpu_seconds=20, wall_seconds=30.0, output_bytes=1 << 20)
 SPOILED = """
 import json, os, sys, trainer.job, trainer.gradient
 
 trainer.gradient.prepare = lambda wanted: [os.getpid(), wanted["model"]]
-trainer.gradient.run = lambda wanted, prepared, spread: json.dumps([os.getpid(), prepared]).encode()
+trainer.gradient.run = lambda wanted, prepared: json.dumps([os.getpid(), prepared]).encode()
 sys.exit(trainer.job.main(sys.argv[1:], sys.stdin.buffer, sys.stdout.buffer))
 """
 
@@ -23,11 +25,11 @@ def model(name: str) -> bytes:
 
 
 async def step(pool: JobPool) -> Any:
-    return json.loads(await pool.run(Job.GRADIENT_STEP, b'{"cores": 1}'))
+    return json.loads(await pool.run(Job.GRADIENT_STEP, b"{}"))
 
 
 async def test_prepare__before_a_job__serves_that_job_in_its_own_process_and_no_other() -> None:
-    async with JobPool(LIMITS, processes=1, waiting=0, program=("-I", "-c", SPOILED)) as pool:
+    async with JobPool(ProcessIsolation(LIMITS, program=("-I", "-B", "-c", SPOILED)), processes=1, waiting=0) as pool:
         first = await step(pool)
         pool.prepare(model("a"))
         pool.prepare(model("a"))
@@ -41,14 +43,14 @@ async def test_prepare__before_a_job__serves_that_job_in_its_own_process_and_no_
 
 
 async def test_prepare__for_another_model__replaces_what_was_prepared() -> None:
-    async with JobPool(LIMITS, processes=1, waiting=0, program=("-I", "-c", SPOILED)) as pool:
+    async with JobPool(ProcessIsolation(LIMITS, program=("-I", "-B", "-c", SPOILED)), processes=1, waiting=0) as pool:
         pool.prepare(model("a"))
         pool.prepare(model("b"))
         assert (await step(pool))[1][1] == "b"
 
 
 async def test_prepare__a_pool_that_closes__ends_the_prepared_process_too() -> None:
-    async with JobPool(LIMITS, processes=1, waiting=0, program=("-I", "-c", SPOILED)) as pool:
+    async with JobPool(ProcessIsolation(LIMITS, program=("-I", "-B", "-c", SPOILED)), processes=1, waiting=0) as pool:
         pool.prepare(model("a"))
-        process = pool._idle[-1]
-    assert process.returncode is not None
+        worker = pool._idle[0]
+    assert worker.has_ended

@@ -25,7 +25,9 @@ from hessian.service.client import ServiceClient
 from hessian.service.tokens import NodeTokens
 from hessian.testing import valid_terms
 from trainer.app import World, create_app
-from trainer.pool import JobLimits, JobPool
+from trainer.isolation.local import ProcessIsolation
+from trainer.isolation.worker import JobLimits
+from trainer.pool import JobPool
 
 MODEL = manifest(valid_terms(Timestamp(0)))
 SCORING = scoring_model(MODEL)
@@ -61,7 +63,7 @@ def owner() -> Owner:
 @pytest.fixture
 async def trainer(owner: Owner) -> AsyncIterator[httpx.AsyncClient]:
     client = ServiceClient("owner-api", "http://owner", "trainer-token", transport=httpx.ASGITransport(owner.app()))
-    async with JobPool(JobLimits(1 << 30, 30, 30.0, 1 << 24), processes=1, waiting=2) as pool:
+    async with JobPool(ProcessIsolation(JobLimits(1 << 30, 30, 30.0, 1 << 24)), processes=1, waiting=2) as pool:
         tokens = NodeTokens(coordinator="coordinator-token", trainer="trainer-token")
         app = create_app(World(pool=pool, owner=client, node_tokens=tokens, minimum_key_bits=KEY_BITS))
         async with (

@@ -10,12 +10,14 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Protocol, Self
 
-import httpx
 from rich.console import Console
 from rich.text import Text
 
+from devstack.anvil import Anvil
+from devstack.contracts import Deployment
 from devstack.demo import lending_club
 from devstack.demo.case import Case, Plan, Shards, write_shards
 from devstack.demo.display import Display, sentence_of
@@ -26,7 +28,6 @@ from devstack.demo.parties import DataOwner, Lender, Rest
 from devstack.demo.quotes import Served
 from devstack.demo.report import KEY_BITS, Played, Report, measure, show
 from devstack.processes import ProcessFailed
-from devstack.stack import Stack
 from hessian.artifacts.manifest import ModelManifest
 from hessian.chain.events import ModelClosed, RoundDefaulted, RoundFailed, RoundSettled, RoundUnlockFailed, Withdrawn
 from hessian.chain.records import ModelState
@@ -48,11 +49,43 @@ class DemoFailed(ProcessFailed):
     """The run did not go as it must."""
 
 
+class Running(Protocol):
+    """The stack that the demo runs on, wherever its processes are: entered, started once, left."""
+
+    directory: Path
+    anvil: Anvil
+
+    @property
+    def repository(self) -> Deployment | None:
+        """Where the contract is, once the stack has started."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+
+    def start(self, tell: Callable[[str], None]) -> None:
+        """From nothing; returns when every service is ready."""
+
+    def url(self, name: str) -> str:
+        """Where a service answers."""
+
+    def token(self, role: str) -> str:
+        """A token of the node."""
+
+    def content(self, cid: str) -> bytes:
+        """What the IPFS node holds; unverified."""
+
+    def require_alive(self) -> None:
+        """Raises ProcessFailed."""
+
+    def discard(self) -> None:
+        """Forget what a run that went well leaves behind."""
+
+
 class Demo:
     """One run in one directory."""
 
     def __init__(
-        self, stack: Stack, display: Display, closing: ExitStack, *, case: Case = lending_club.CASE, key_bits: int = KEY_BITS
+        self, stack: Running, display: Display, closing: ExitStack, *, case: Case = lending_club.CASE, key_bits: int = KEY_BITS
     ) -> None:
         """`stack` need not run yet; what the demo opens is closed by `closing`. Smaller keys are for tests."""
         self.stack, self.display, self.closing, self.case, self.key_bits = stack, display, closing, case, key_bits
@@ -63,7 +96,7 @@ class Demo:
     def play(self) -> Report:
         """From an empty directory to paid owners. Raises HessianError."""
         begun = time.monotonic()
-        with self.display.phase("stack", "starting Postgres, the Ethereum node, the block store and the four services"):
+        with self.display.phase("stack", "starting Postgres, the Ethereum node, the content store and the four services"):
             self.stack.start(self.display.say)
         repository = self.stack.repository
         if repository is None:
@@ -222,26 +255,25 @@ class Demo:
         return {kind: [self._fetch(digest) for digest in digests] for kind, digests in self.ledger.artifacts().items()}
 
     def _fetch(self, digest: Digest) -> bytes:
-        with httpx.Client(base_url=self.stack.url("block-store"), timeout=30.0, trust_env=False) as store:
-            data = store.post("/api/v0/cat", params={"arg": cid_of(digest)}).content
+        data = self.stack.content(cid_of(digest))
         if digest_of(data) != digest:
             raise DemoFailed(f"the store does not hold {cid_of(digest)}")
         return data
 
 
-def run(directory: Path, console: Console, case: Case = lending_club.CASE) -> int:
-    """Play the demo; the exit code: 0 only when everything in the report holds. Stops what it started, whatever happens."""
+def run(place: Running, console: Console, case: Case = lending_club.CASE) -> int:
+    """Play the demo on a stack; the exit code: 0 only when everything in the report holds. Stops what it started, whatever happens."""
     try:
-        with Stack(directory, kept=False) as stack, ExitStack() as closing, Display(console) as display:
+        with place as stack, ExitStack() as closing, Display(console) as display:
             report = Demo(stack, display, closing, case=case).play()
     except HessianError as error:
         console.print(Text(f"\nThe demo failed: {error.sentence}", style="bold red"), soft_wrap=True)
-        console.print(f"  logs: {directory / 'logs'}", highlight=False, soft_wrap=True)
+        console.print(f"  logs: {place.directory / 'logs'}", highlight=False, soft_wrap=True)
         return 1
     except KeyboardInterrupt:
         console.print("\nstopped; nothing is left running", highlight=False)
         return 130
-    stack.postgres.delete()  # of a run that failed, it stays for whoever looks into it
-    report.write(directory / "report.json")
-    show(report, console, directory / "report.json")
+    place.discard()  # of a run that failed, it stays for whoever looks into it
+    report.write(place.directory / "report.json")
+    show(report, console, place.directory / "report.json")
     return 0 if report.holds else 1

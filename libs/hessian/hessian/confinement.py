@@ -13,8 +13,12 @@ _PR_SET_PDEATHSIG = 1
 
 
 def confine(memory_bytes: int, cpu_seconds: int, parent: int) -> None:
-    """No more address space and processor time than this, few files, none of them written, no dump; and it ends with its `parent`."""
-    end_with(parent)
+    """No more address space and processor time than this, few files, none of them written, no dump; and it ends with its `parent`.
+
+    Parent 0: whatever it runs in ends with the parent by itself.
+    """
+    if parent:
+        _end_with(parent)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
@@ -29,7 +33,7 @@ def environment() -> dict[str, str]:
     return {"PATH": os.defpath, "LC_ALL": "C.UTF-8", "ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "2", **one_thread}
 
 
-def end_with(parent: int) -> None:
+def _end_with(parent: int) -> None:
     """On Linux the kernel ends this process when its parent dies, however it dies."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -5,7 +5,9 @@ Every variable starts with `HESSIAN_`. Secrets are named by *file*, never given 
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, HttpUrl
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -28,8 +30,11 @@ class ServiceSettings(Section):
 
     host: str = "127.0.0.1"
     port: int = Field(ge=0, le=65535)
-    log_level: str = "INFO"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_json: bool = False
+    metrics_port: int | None = Field(default=None, ge=0, le=65535, description="Prometheus metrics, on the same host; absent: none")
+    traces_url: HttpUrl | None = Field(default=None, description="OTLP over HTTP, as http://collector:4318/v1/traces; absent: no traces")
+    start_seconds: float = Field(default=30.0, ge=0, description="how long a neighbour may be silent at start before this service gives up")
 
 
 class TokenSettings(Section):
@@ -57,6 +62,11 @@ class ChainSettings(Section):
     deployment_address: str = Field(pattern=r"^0x[0-9a-fA-F]{40}$", description="ModelDeployment, made for that ModelRepository")
 
 
+def market_of(settings: ChainSettings) -> str:
+    """What all nodes of one market have in common, in words: its chain and its contract."""
+    return f"{settings.chain_id}:{settings.repository_address.lower()}"
+
+
 class IpfsSettings(Section):
     """Kubo's RPC, or the embedded block store that speaks the same."""
 
@@ -78,12 +88,16 @@ class KeySettings(Section):
 def read_secret(path: Path) -> str:
     """The secret in a file, without its line end. Raises BadSettings when missing, empty or readable by others."""
     try:
-        mode = path.stat().st_mode
+        status = path.stat()
         secret = path.read_text(encoding="utf-8").strip()
     except OSError as error:
         raise BadSettings(f"the secret file {path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise BadSettings(f"the secret file {path} holds something else than text") from error
     if not secret:
         raise BadSettings(f"the secret file {path} is empty")
-    if mode & 0o077:
+    # an orchestrator hands out files of root's, lent to the group of the one process that is to read them
+    lent = status.st_uid == 0 and status.st_gid == os.getegid() != 0
+    if status.st_mode & (0o037 if lent else 0o077):
         raise BadSettings(f"the secret file {path} can be read by other users: chmod 600 {path}")
     return secret

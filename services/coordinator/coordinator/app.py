@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,6 +11,8 @@ from fastapi import FastAPI, Request
 
 from coordinator import repository
 from coordinator.endpoints import router
+from coordinator.progress.endpoints import router as progress
+from coordinator.progress.stream import Readers
 from coordinator.world import World
 from hessian.errors import ChainUnavailable
 from hessian.service.app import ReadyCheck, create_service
@@ -19,17 +22,18 @@ DESCRIPTION = """Follows the final blocks of the training and the serving market
 It holds public data only: no key, no rows, no statistics, no weights in clear."""
 
 
-def create_app(world: World) -> FastAPI:
-    """The app over an open world."""
+def create_app(world: World, stopping: asyncio.Event | None = None) -> FastAPI:
+    """The app over an open world; its streams end when it is `stopping`."""
+    readers = Readers(stopping or asyncio.Event())
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
-        yield {"world": world, "database": world.database, "node_tokens": world.node_tokens}
+        yield {"world": world, "database": world.database, "node_tokens": world.node_tokens, "readers": readers}
 
     def ready(_request: Request) -> Mapping[str, ReadyCheck]:
         return {"database": world.database.ping, "chain": lambda: _chain(world), "cursor": lambda: _cursor(world)}
 
-    return create_service(title="Hessian coordinator", description=DESCRIPTION, lifespan=lifespan, routers=[router], ready=ready)
+    return create_service(title="Hessian coordinator", description=DESCRIPTION, lifespan=lifespan, routers=[router, progress], ready=ready)
 
 
 async def _chain(world: World) -> None:

@@ -24,8 +24,10 @@ from coordinator import queue, repository, serving, serving_repository
 from coordinator.handlers import Handlers, Outcome
 from coordinator.jobs import LONGEST_DELAY, JobKind, JobState, SetAside, delay, judge
 from coordinator.planner import superseded
+from hessian import tracing
 from hessian.errors import DatabaseUnavailable, HessianError, Unavailable
 from hessian.identifiers import Timestamp
+from hessian.metrics import JOB_LEASES_LOST, JOB_SECONDS, timed
 from hessian.postgres.engine import Database
 from hessian.postgres.session import Session
 
@@ -129,6 +131,7 @@ class Dispatcher:
                 released = await queue.release_vanished(session, self._stalled_seconds)
                 released += await self._release_forgotten(session)
             if released:
+                JOB_LEASES_LOST.inc(len(released))
                 log.warning("jobs_given_back", entries=released)
             await _pause(stop, self._stalled_seconds / 4)
 
@@ -159,11 +162,13 @@ class Dispatcher:
             reason = await _superseded(session, attempt)
             if reason is not None:
                 await queue.move(session, attempt, JobState.DONE, f"superseded: {reason}", crashes=attempt.crashes)
+                log.info("job_superseded", correlation_id=attempt.job.subject, job_id=job_id, kind=str(attempt.job.kind), reason=reason)
                 return
         job = attempt.job
         with structlog.contextvars.bound_contextvars(correlation_id=job.subject, job_id=job_id, kind=str(job.kind)):
             async with _Record(self._database, attempt) as record:
-                record.outcome = await self._handlers.do(job)
+                with timed(JOB_SECONDS, kind=str(job.kind)), tracing.span(f"job {job.kind}", subject=job.subject):
+                    record.outcome = await self._handlers.do(job)
 
 
 class _Record:

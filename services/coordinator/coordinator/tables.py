@@ -257,3 +257,14 @@ class Job(Base):
     reason: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[UpdatedAt]
+
+
+class Change(Base):
+    """The transaction that changed a round or a job last: where the stream of progress finds what is new. Written by triggers alone."""
+
+    __tablename__ = "changes"
+    __table_args__ = (Index(None, "changed", "kind", "object_id"),)
+
+    kind: Mapped[str] = mapped_column(String(8), primary_key=True)
+    object_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    changed: Mapped[int] = mapped_column(BigInteger)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import structlog
 
 from coordinator import queue, repository, serving, serving_repository
+from coordinator.correlation import subject_of
 from coordinator.jobs import JobSpec, Service, delay
 from coordinator.planner import plan, plan_deadlines, plan_retreats
 from coordinator.projection import HistoryBroken, fold
@@ -102,6 +103,8 @@ class Watcher:
             if cursor is None or cursor.block_hash != position.hash:
                 return True  # another coordinator was faster
             await self._apply(session, position, first, last, events, head.timestamp)
+        for event in events:
+            log.info("event_done", correlation_id=subject_of(event), kind=event.kind, block=event.place.block_number)
         return last.number < final.number
 
     async def _apply(

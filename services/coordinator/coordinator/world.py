@@ -19,6 +19,7 @@ from coordinator.dispatcher import Dispatcher
 from coordinator.handlers import Handlers
 from coordinator.jobs import Service
 from coordinator.migration import require_head
+from coordinator.progress.positions import take_in
 from coordinator.settings import Settings
 from coordinator.watcher import Watcher
 from hessian.chain.client import Chain, open_chain
@@ -58,9 +59,12 @@ async def open_world(settings: Settings) -> AsyncIterator[World]:
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(open_database(url))
         await require_head(database)
+        async with database.begin() as session:
+            await take_in(session)
         chain = await stack.enter_async_context(open_chain(settings))
         contracts = await bind_contracts(chain, settings)
         store = await stack.enter_async_context(open_store(settings))
+        await store.check()
 
         def neighbour(name: str, url: HttpUrl, timeout: httpx.Timeout) -> ServiceClient:
             client = ServiceClient(name, str(url), token, timeout=timeout)

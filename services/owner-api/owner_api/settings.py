@@ -6,8 +6,8 @@ from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 
-from eth_utils.address import to_checksum_address
-from pydantic import Field, HttpUrl
+from eth_utils.address import is_address, to_checksum_address
+from pydantic import Field, HttpUrl, field_validator
 
 from hessian.cohorts.policy import OwnerPolicy
 from hessian.identifiers import Address
@@ -43,6 +43,13 @@ class PolicySettings(Section):
     policy_allowed_members: tuple[str, ...] = Field(
         default=(), description="accounts this node shares a cohort with, as a JSON list; empty: anybody", examples=['["0xAbC…"]']
     )
+
+    @field_validator("policy_allowed_members")
+    @classmethod
+    def _are_accounts(cls, members: tuple[str, ...]) -> tuple[str, ...]:
+        if wrong := [member for member in members if not is_address(member)]:
+            raise ValueError(f"{wrong[0]!r} is no account")
+        return members
 
     policy_epsilon_cap: Decimal = Field(
         default=Decimal(8), gt=0, le=1000, description="what all releases of rows that share one may give away together, by composition"

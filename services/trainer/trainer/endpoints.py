@@ -7,15 +7,18 @@ import json
 from collections.abc import AsyncIterator
 from typing import TypeVar
 
+import structlog
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, ValidationError
 
+from hessian import tracing
 from hessian.errors import Conflict, ServiceUnavailable
 from hessian.identifiers import digest_of
 from hessian.service.client import PeerRefused, ServiceClient
 from hessian.service.edge import StrictJsonRoute
 from hessian.service.problems import refusals
 from hessian.service.tokens import requires
+from trainer.isolation.worker import IsolationUnavailable
 from trainer.job import Job
 from trainer.pool import JobCrashed, JobLimitExceeded, JobPool, JobRefused, TrainerBusy
 from trainer.schemas import (
@@ -29,8 +32,9 @@ from trainer.schemas import (
 
 RedeemedT = TypeVar("RedeemedT", bound=BaseModel)
 
+log = structlog.get_logger()
 DAG_CBOR = "application/vnd.ipld.dag-cbor"
-router = APIRouter(route_class=StrictJsonRoute, responses=refusals(TrainerBusy, JobCrashed, ServiceUnavailable))
+router = APIRouter(route_class=StrictJsonRoute, responses=refusals(TrainerBusy, JobCrashed, IsolationUnavailable, ServiceUnavailable))
 
 
 class TicketForOtherArtifacts(Conflict):
@@ -80,9 +84,10 @@ async def step(request: Request, wanted: GradientStepRequest) -> Response:
         **model,
         "weights": base64.b64encode(wanted.weights).decode(),
         "ticket": ticket.model_dump(mode="json"),
-        "cores": request.state.job_threads,
     }
-    artifact = await pool.run(Job.GRADIENT_STEP, json.dumps(header).encode())
+    with tracing.span("gradient step"):
+        artifact = await pool.run(Job.GRADIENT_STEP, json.dumps(header).encode())
+    log.info("gradient_computed", bytes=len(artifact))
     pool.prepare(json.dumps(model).encode())  # a round of this model is likely to be followed by its next
     return Response(artifact, media_type=DAG_CBOR)
 
@@ -111,7 +116,9 @@ async def query(request: Request, wanted: ScoreQueryRequest) -> Response:
         "ticket": ticket.model_dump(mode="json"),
         "minimum_key_bits": request.state.minimum_key_bits,
     }
-    artifact = await pool.run(Job.SCORE_QUERY, json.dumps(header).encode())
+    with tracing.span("score query"):
+        artifact = await pool.run(Job.SCORE_QUERY, json.dumps(header).encode())
+    log.info("score_query_computed", bytes=len(artifact))
     return Response(artifact, media_type=DAG_CBOR)
 
 

@@ -17,7 +17,7 @@ from hessian.artifacts.weights import EncryptedWeights
 from hessian.cohorts.masks import expand_mask
 from hessian.learning.local_steps import member_map
 from hessian.learning.statistics import SufficientStatistics
-from hessian.paillier.ciphertext import Spread, affine_map, in_turn, randomiser
+from hessian.paillier.ciphertext import affine_map, randomiser
 from hessian.paillier.fixed_point import centre
 from hessian.paillier.packing import pack, pack_columns
 
@@ -45,12 +45,10 @@ def gradient_step(
     membership: Membership,
     *,
     randomisers: Sequence[int] | None = None,
-    spread: Spread = in_turn,
 ) -> MaskedGradient:
     """The member's share of the cohort's mean gradient, masked and re-randomised: no two runs give the same ciphertexts.
 
-    `randomisers` were made ahead of time for these ciphertexts and serve nothing else; `spread` works through the ciphertexts, one after
-    the other unless it is told otherwise.
+    `randomisers` were made ahead of time for these ciphertexts and serve nothing else.
 
     Raises ArtifactRefused for weights that are not this manifest's, StatisticsRefused for statistics outside its bounds, SlotOverflow when
     a bound does not hold all the same.
@@ -62,7 +60,7 @@ def gradient_step(
     )
     multipliers = pack_columns(own.matrix, manifest.layout)
     offsets = _masked(pack([-offset for offset in own.offset], manifest.layout), membership, manifest.public_key.n)
-    ciphertexts = affine_map(manifest.public_key, encrypted, multipliers, offsets, randomisers, spread=spread)
+    ciphertexts = affine_map(manifest.public_key, encrypted, multipliers, offsets, randomisers)
     return MaskedGradient.seal(manifest, membership.context, membership.index, ciphertexts)
 
 
@@ -86,7 +84,7 @@ def prepare(wanted: dict[str, Any]) -> Prepared:
     return Prepared(key.n, tuple(randomiser(key) for _ in range(manifest.gradient_ciphertexts)))
 
 
-def run(wanted: dict[str, Any], prepared: Prepared | None = None, spread: Spread = in_turn) -> bytes:
+def run(wanted: dict[str, Any], prepared: Prepared | None = None) -> bytes:
     """The job: its header decoded. Returns the artifact's bytes. What was prepared for another model is left alone."""
     ticket = wanted["ticket"]
     membership = Membership(
@@ -101,7 +99,7 @@ def run(wanted: dict[str, Any], prepared: Prepared | None = None, spread: Spread
     statistics = SufficientStatistics.from_plain(ticket["statistics"])
     fits = prepared is not None and prepared.modulus == manifest.public_key.n and len(prepared.randomisers) == manifest.gradient_ciphertexts
     randomisers = prepared.randomisers if prepared is not None and fits else None
-    return gradient_step(manifest, weights, statistics, membership, randomisers=randomisers, spread=spread).to_bytes()
+    return gradient_step(manifest, weights, statistics, membership, randomisers=randomisers).to_bytes()
 
 
 def _manifest(wanted: dict[str, Any]) -> ModelManifest:

@@ -1,13 +1,14 @@
-"""The entry of a job's process: limits first, then the imports, then one job from standard input to standard output.
+"""The entry of a job's process: limits, then imports, then the system call filter, then one job from standard input to standard output.
 
-Started as `python -I -m trainer.job <memory> <cpu> <parent>`. Standard input is one line `<job> <header length>`, the header (JSON) and,
-for statistics, the rows: CSV, or Parquet behind its frame. A preparation may come first, and is kept for that one job. The exit code tells
-how it ended: 0 with the answer, EXIT_REFUSED with the reason as JSON, anything else with the error's class and places (never its message:
-it may quote a row) on standard error.
+Started as `python -I -B -m trainer.job <memory> <cpu> <parent>`; parent 0 where its sandbox dies with the trainer by itself. Standard
+input is one line `<job> <header length>`, the header (JSON) and, for statistics, the rows: CSV, or Parquet behind its frame. A preparation
+may come first, and is kept for that one job. The exit code tells how it ended: 0 with the answer, EXIT_REFUSED with the reason as JSON,
+anything else with the error's class and places (never its message: it may quote a row) on standard error.
 """
 
 from __future__ import annotations
 
+import codecs
 import json
 import sys
 import traceback
@@ -26,8 +27,8 @@ class Job(StrEnum):
 
     STATISTICS = "statistics"
     GRADIENT_STEP = "gradient-step"
-    PREPARATION = "preparation"  # answers nothing: the process waits for its one job
     SCORE_QUERY = "score-query"
+    PREPARATION = "preparation"  # answers nothing: the process waits for its one job
 
 
 def main(arguments: list[str], source: BinaryIO, answer: BinaryIO) -> int:
@@ -39,8 +40,13 @@ def main(arguments: list[str], source: BinaryIO, answer: BinaryIO) -> int:
     # after the limits, and before the job arrives: a waiting interpreter has these ready
     from hessian.errors import HessianError
     from trainer import gradient, score, statistics
-    from trainer.cores import spread_over
+    from trainer.isolation import filter as calls
+    from trainer.isolation.worker import READY
 
+    codecs.lookup("utf-8-sig")  # how rows are read; Python looks for it when it is first used, and by then no file can be opened any more
+    calls.narrow()
+    answer.write(READY)
+    answer.flush()
     prepared = None
     while first := source.readline():
         name, length = first.decode().split()
@@ -58,7 +64,7 @@ def main(arguments: list[str], source: BinaryIO, answer: BinaryIO) -> int:
             case Job.SCORE_QUERY:
                 result = score.run(wanted)
             case _:
-                result = gradient.run(wanted, prepared, spread_over(wanted["cores"]))
+                result = gradient.run(wanted, prepared)
     except HessianError as refusal:
         answer.write(json.dumps({"reason": type(refusal).__name__, "sentence": refusal.sentence}).encode())
         return EXIT_REFUSED

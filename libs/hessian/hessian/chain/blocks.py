@@ -10,6 +10,7 @@ from eth_utils.address import is_address, to_checksum_address
 
 from hessian.errors import ChainUnavailable
 from hessian.identifiers import Address, BlockNumber, Timestamp
+from hessian.metrics import RPC_BAD
 
 BlockHash = NewType("BlockHash", str)
 """`0x` + 64 lower-case hexadecimal digits."""
@@ -18,11 +19,19 @@ TransactionHash = NewType("TransactionHash", str)
 """`0x` + 64 lower-case hexadecimal digits."""
 
 
-class NodeAnswerInvalid(ChainUnavailable):
+class BadAnswer(ChainUnavailable):
+    """An answer of the Ethereum node that is of no use; counted where it is made, for every check of one ends in this."""
+
+    def __init__(self, sentence: str | None = None) -> None:
+        super().__init__(sentence)
+        RPC_BAD.labels(kind=type(self).__name__).inc()
+
+
+class NodeAnswerInvalid(BadAnswer):
     """The Ethereum node answered with something that cannot be true."""
 
 
-class BlockUnknown(ChainUnavailable):
+class BlockUnknown(BadAnswer):
     """The Ethereum node does not know this block: it is behind, or the block is no longer part of the chain."""
 
 

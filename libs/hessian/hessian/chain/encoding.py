@@ -58,6 +58,11 @@ class ContractAbi:
         self._errors: dict[bytes, Any] = {_error_selector(entry): entry for entry in entries if entry["type"] == "error"}
 
     @property
+    def functions(self) -> dict[bytes, Any]:
+        """The ABI's entries of functions by their selector."""
+        return {function_abi_to_4byte_selector(entry): entry for entry in self._functions.values()}
+
+    @property
     def events(self) -> list[Any]:
         """The ABI's entries of events."""
         return list(self._events.values())

@@ -16,6 +16,7 @@ from web3.types import RPCEndpoint
 from hessian.chain.blocks import BlockUnknown, NodeAnswerInvalid, octets
 from hessian.chain.encoding import refusal
 from hessian.errors import ChainUnavailable
+from hessian.metrics import RPC_SECONDS, timed
 
 CALL_SECONDS = 10.0
 ATTEMPTS = 3
@@ -53,6 +54,10 @@ class Node:
 
         Raises ChainUnavailable (NodeUnreachable, NodeRefused, NodeAnswerInvalid, BlockUnknown), or ContractRefused for a revert.
         """
+        with timed(RPC_SECONDS, method=method):
+            return await self._request(method, parameters)
+
+    async def _request(self, method: str, parameters: tuple[Any, ...]) -> Any:
         async for attempt in stamina.retry_context(on=NodeUnreachable, attempts=ATTEMPTS, wait_initial=0.05, wait_max=0.5):
             with attempt:
                 answer = await self._ask(method, parameters)

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from hessian.errors import IpfsUnavailable, TooLarge
 from hessian.identifiers import Digest, digest_of
 from hessian.ipfs.cid import cid_of
+from hessian.metrics import IPFS_BAD
 
 LARGEST_ARTIFACT = 2**20
 """1 MiB: one artifact is one block (PROTOCOL §8)."""
@@ -34,6 +35,7 @@ class ContentStore(ABC):
         digest = digest_of(data)
         cid = await self._put(data)
         if cid != cid_of(digest):
+            IPFS_BAD.inc()
             raise BytesDiffer(f"the IPFS node stored {len(data)} bytes as {cid[:80]} instead of {cid_of(digest)}")
         return digest
 
@@ -43,6 +45,7 @@ class ContentStore(ABC):
         if len(data) > LARGEST_ARTIFACT:
             raise ArtifactTooLarge(f"the IPFS node sends more than 1 MiB for {cid_of(digest)}")
         if digest_of(data) != digest:
+            IPFS_BAD.inc()
             raise BytesDiffer(f"the IPFS node sent other bytes than {cid_of(digest)} names")
         return data
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Generic
 
@@ -16,11 +17,14 @@ import structlog
 from eth_account.signers.local import LocalAccount
 from sqlalchemy import func, select
 
+from hessian import tracing
 from hessian.chain.blocks import Receipt, TransactionHash
 from hessian.chain.client import Chain
 from hessian.chain.sender import Broadcast, Sender, Signed
-from hessian.errors import NotFound, Refused, Violated
+from hessian.errors import NotFound, Refused, Unavailable, Violated
 from hessian.identifiers import Address
+from hessian.metrics import REORG_DEPTH, REORGS, TX_BROADCAST_SECONDS, TX_FAILED, TX_FINAL_SECONDS, TX_PUBLISH_ERRORS
+from hessian.outbox.correlation import subject_of
 from hessian.outbox.outbox import RowT
 from hessian.outbox.tables import OutboxRow, TransactionState
 from hessian.postgres.engine import Database
@@ -129,6 +133,8 @@ class Courier(Generic[RowT]):
             fresh = await self._locked(session, row, TransactionState.SIGNED)
             if fresh is not None:
                 fresh.move_to(TransactionState.SENT)
+        if fresh is not None:
+            TX_BROADCAST_SECONDS.labels(purpose=row.purpose).observe(_age(row))
 
     async def _send_again(self, row: RowT) -> None:
         """A transaction that is in no block may have been dropped, by the node or by a reorganisation: send the same bytes again."""
@@ -140,7 +146,13 @@ class Courier(Generic[RowT]):
             await self._settle(row, TransactionState.FAILED, failure=reason)
 
     async def _broadcast(self, row: RowT) -> Broadcast:
-        outcome = await self._sender.broadcast(_signed(row))
+        try:
+            outcome = await self._sender.broadcast(_signed(row))
+        except Unavailable as error:
+            TX_PUBLISH_ERRORS.labels(type(error).__name__).inc()
+            raise
+        if outcome is Broadcast.NONCE_USED:
+            TX_PUBLISH_ERRORS.labels("NonceUsed").inc()
         self._sent_at[row.id] = time.monotonic()
         return outcome
 
@@ -149,6 +161,10 @@ class Courier(Generic[RowT]):
         number = None if receipt is None else receipt.block.number
         if row.block_number == number:
             return
+        if row.block_number is not None and number is None:
+            head = await self._chain.head_block()
+            REORG_DEPTH.observe(max(1, head.number - row.block_number + 1))
+            REORGS.inc()
         async with self._database.begin() as session:
             fresh = await self._locked(session, row, TransactionState.SENT)
             if fresh is not None:
@@ -179,6 +195,11 @@ class Courier(Generic[RowT]):
                 await handler(session, fresh, receipt)
         row.block_number = fresh.block_number
         self._forget(row)
+        if state is TransactionState.FINAL:
+            TX_FINAL_SECONDS.labels(purpose=row.purpose).observe(_age(row))
+        else:
+            TX_FAILED.labels(purpose=row.purpose).inc()
+        tracing.record(f"transaction {row.purpose}", subject=subject_of(row.call), seconds=_age(row), state=str(state))
         log.info(f"transaction_{state}", purpose=row.purpose, subject=row.subject, tx_hash=row.transaction_hash, reason=failure)
 
     def _is_due(self, done_at: dict[int, float], row: RowT) -> bool:
@@ -198,6 +219,11 @@ class Courier(Generic[RowT]):
         """Whether a transaction of this sender left and is in no block yet."""
         query = select(self._row.id).where(self._row.sender == sender, self._row.state.in_(IN_FLIGHT), self._row.block_number.is_(None))
         return (await session.execute(query.limit(1))).first() is not None
+
+
+def _age(row: OutboxRow) -> float:
+    """Seconds since the wish. The row's time is the database's: clocks that differ make it no less than nothing."""
+    return max(0.0, (datetime.now(UTC) - row.created_at).total_seconds())
 
 
 def _signed(row: OutboxRow) -> Signed:

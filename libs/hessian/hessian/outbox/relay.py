@@ -18,6 +18,7 @@ from hessian.chain.client import Chain
 from hessian.chain.sender import InsufficientFunds
 from hessian.errors import Unavailable
 from hessian.identifiers import Address
+from hessian.outbox.correlation import correlated
 from hessian.outbox.courier import IN_FLIGHT, Courier, Handler, SignerOf, SignerUnknown, Step
 from hessian.outbox.outbox import Outbox, RowT
 from hessian.outbox.tables import TransactionState
@@ -101,7 +102,8 @@ class Relay(Generic[RowT]):
             rows = list((await session.execute(query)).scalars())
         in_flight = [row for row in rows if row.state is not TransactionState.PENDING]
         for row in in_flight:
-            await self._courier.follow(row)
+            with correlated(row.call):
+                await self._courier.follow(row)
         if all(row.block_number is not None for row in in_flight):
             await self._prepare_first([row for row in rows if row.state is TransactionState.PENDING])
         return bool(rows)
@@ -111,8 +113,9 @@ class Relay(Generic[RowT]):
         waiting: InsufficientFunds | None = None
         for row in rows:
             try:
-                if await self._courier.prepare(row):
-                    return
+                with correlated(row.call):
+                    if await self._courier.prepare(row):
+                        return
             except InsufficientFunds as error:
                 waiting = error
         if waiting is not None:

@@ -7,7 +7,7 @@ after scalar products encodes the rows, and a short exponent would not hide it. 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import gmpy2
 from gmpy2 import mpz
@@ -15,9 +15,6 @@ from gmpy2 import mpz
 from hessian.errors import Malformed, Violated
 from hessian.paillier.keys import PublicKey
 from hessian.paillier.multiexp import SimultaneousPowers, simultaneous_powers
-
-Spread = Callable[[Callable[[int], int], int], list[int]]
-"""How independent pieces of work are worked through: spread(task, count) is [task(0), …, task(count − 1)], in whatever processes."""
 
 
 class CiphertextRefused(Malformed):
@@ -96,25 +93,18 @@ def add(public_key: PublicKey, vectors: Sequence[Sequence[int]]) -> list[int]:
     return [int(total) for total in sums]
 
 
-def in_turn(task: Callable[[int], int], count: int) -> list[int]:
-    """The plain `Spread`: one after the other, here."""
-    return [task(index) for index in range(count)]
-
-
 def affine_map(
     public_key: PublicKey,
     weights: Sequence[int],
     multipliers: Sequence[Sequence[int]],
     offsets: Sequence[int],
     randomisers: Sequence[int] | None = None,
-    *,
-    spread: Spread = in_turn,
 ) -> list[int]:
     """c_c = Π_j weights[j] ^ multipliers[c][j] · Enc(offsets[c]; fresh randomiser): encrypted weights through an integer affine map.
 
     weights: d foreign ciphertexts, checked here. multipliers: C rows of d signed integers below n/2, usually column-packed
     (`packing.pack_columns`). offsets: C integers in (−n/2, n/2), packed −b and masks together. randomisers: C made ahead of time, each
-    never used before; made here when absent. spread: who works through the outputs. Returns C ciphertexts.
+    never used before; made here when absent. Returns C ciphertexts.
 
     Raises CiphertextRefused for the weights; PlaintextOverflow for a multiplier or offset out of range; RandomiserReused when the given
     randomisers are not as many as the outputs, or not distinct. ValueError when the shapes do not fit. PROTOCOL §3.
@@ -131,15 +121,8 @@ def affine_map(
     if randomisers is not None and (len(randomisers) != count or len(set(randomisers)) != count):
         raise RandomiserReused
     powers = SimultaneousPowers(public_key.n, weights, multipliers)
-    if randomisers is None:
-        # products first, then randomisers: the long pieces are begun before the short ones
-        pieces = spread(lambda piece: powers.output(piece) if piece < count else randomiser(public_key), 2 * count)
-        products, fresh = pieces[:count], pieces[count:]
-        if len(set(fresh)) != count:  # a forked generator would show here
-            raise RandomiserReused
-    else:
-        products, fresh = spread(powers.output, count), list(randomisers)
+    fresh = list(randomisers) if randomisers is not None else [randomiser(public_key) for _ in range(count)]
     return [
-        int(product * mpz(encrypt(public_key, offset, one)) % public_key.n_squared)
-        for product, offset, one in zip(products, offsets, fresh, strict=True)
+        int(powers.output(place) * mpz(encrypt(public_key, offset, one)) % public_key.n_squared)
+        for place, (offset, one) in enumerate(zip(offsets, fresh, strict=True))
     ]

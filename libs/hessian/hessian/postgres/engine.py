@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from sqlalchemy import URL, MetaData, make_url, text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, TimeoutError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError, TimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
 
 from hessian.errors import DatabaseUnavailable
 from hessian.postgres.session import Session
-from hessian.settings import DatabaseSettings, read_secret
+from hessian.settings import BadSettings, DatabaseSettings, read_secret
 
 POOL_SIZE = 8
 LOCK_TIMEOUT_MS = 10_000
+_DRIVER = "postgresql+psycopg"
+_NOT_LET_IN = re.compile(r"(password|peer|ident|SCRAM) authentication failed|no pg_hba|(role|database) \S+ does not exist")
 
 
 def naming_metadata() -> MetaData:
@@ -44,7 +47,7 @@ class Database:
             async with self._sessions.begin() as session:
                 yield session
         except (OperationalError, InterfaceError, TimeoutError) as error:
-            raise DatabaseUnavailable from error
+            raise unavailable(error) from error
         except DBAPIError as error:
             if error.connection_invalidated:
                 raise DatabaseUnavailable from error
@@ -58,7 +61,22 @@ class Database:
 
 def database_url(settings: DatabaseSettings) -> URL:
     """The URL with the password from its file. Raises BadSettings."""
-    return make_url(settings.database_url).set(password=read_secret(settings.database_password_file))
+    try:
+        url = make_url(settings.database_url)
+    except (ArgumentError, ValueError) as error:
+        raise BadSettings(f"HESSIAN_DATABASE_URL is no URL: {_DRIVER}://role@host:port/database") from error
+    if url.drivername != _DRIVER or url.password is not None:
+        raise BadSettings(f"HESSIAN_DATABASE_URL is {_DRIVER}://role@host:port/database, and the password lies in a file")
+    return url.set(password=read_secret(settings.database_password_file))
+
+
+def unavailable(error: Exception) -> DatabaseUnavailable:
+    """What a failed connection is to us: nobody there, or somebody who does not let this role in."""
+    if found := _NOT_LET_IN.search(str(error)):
+        return DatabaseUnavailable(
+            f"Postgres does not let this service in ({found.group()}): see HESSIAN_DATABASE_URL and its password file"
+        )
+    return DatabaseUnavailable()
 
 
 @asynccontextmanager

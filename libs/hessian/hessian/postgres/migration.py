@@ -10,12 +10,13 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection
+from sqlalchemy.exc import OperationalError
 
-from hessian.errors import Unavailable
-from hessian.postgres.engine import Database
+from hessian.postgres.engine import Database, unavailable
+from hessian.settings import BadSettings
 
 
-class SchemaBehind(Unavailable):
+class SchemaBehind(BadSettings):
     """The database is not migrated to this software's version."""
 
 
@@ -27,10 +28,13 @@ class Migrations:
     scripts: Path
 
     def run(self, url: URL | str) -> None:
-        """Run every migration that is missing."""
+        """Run every migration that is missing. Raises DatabaseUnavailable."""
         config = self._config()
         config.attributes["url"] = url
-        command.upgrade(config, "head")
+        try:
+            command.upgrade(config, "head")
+        except OperationalError as error:
+            raise unavailable(error) from error
 
     async def require_head(self, database: Database) -> None:
         """Raises SchemaBehind, DatabaseUnavailable."""

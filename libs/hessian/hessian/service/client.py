@@ -9,8 +9,9 @@ from typing import Any
 import httpx
 import structlog
 
+from hessian import tracing
 from hessian.errors import Refused, ServiceFailed, ServiceUnavailable
-from hessian.service.edge import CORRELATION_HEADER
+from hessian.service.edge import CORRELATION_HEADER, TRACE_HEADER
 
 TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 
@@ -89,11 +90,13 @@ class ServiceClient:
 
 
 def _headers(options: dict[str, Any]) -> dict[str, str]:
-    """The request's own headers, taken out of `options`, and the correlation id of the request that is being served."""
+    """The request's own headers, taken out of `options`, the correlation id of the request that is being served, and its trace."""
     headers = dict(options.pop("headers", {}))
     correlation = structlog.contextvars.get_contextvars().get("correlation_id")
     if correlation:
         headers[CORRELATION_HEADER.decode()] = str(correlation)
+    if trace := tracing.traceparent():
+        headers[TRACE_HEADER.decode()] = trace
     return headers
 
 

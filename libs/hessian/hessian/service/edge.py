@@ -15,10 +15,13 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from hessian import tracing
 from hessian.errors import TooLarge
 from hessian.service.problems import problem_response
 
 CORRELATION_HEADER = b"x-correlation-id"
+TRACE_HEADER = b"traceparent"
+_NAME = re.compile(r"^.{24,}$|\d{2}|^\d+$|[^a-z0-9-]")
 _CORRELATION = re.compile(rb"[A-Za-z0-9._:-]{1,80}")
 
 
@@ -33,7 +36,8 @@ class CorrelationId:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = dict(scope["headers"]).get(CORRELATION_HEADER, b"")
+        headers = dict(scope["headers"])
+        given = headers.get(CORRELATION_HEADER, b"")
         identity = given.decode() if _CORRELATION.fullmatch(given) else secrets.token_hex(8)
         scope.setdefault("state", {})["correlation_id"] = identity
 
@@ -47,8 +51,15 @@ class CorrelationId:
                 ]
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(correlation_id=identity):
+        trace = headers.get(TRACE_HEADER, b"").decode("latin-1")
+        with structlog.contextvars.bound_contextvars(correlation_id=identity), tracing.continued(_operation(scope), trace):
             await self._app(scope, receive, answer)
+
+
+def _operation(scope: Scope) -> str:
+    """The request without its numbers, addresses and other names: how a trace calls it."""
+    words = ("{}" if _NAME.search(word) else word for word in scope["path"].split("/"))
+    return f"{scope['method']} {'/'.join(words)}"
 
 
 class TooLargeAsProblem:

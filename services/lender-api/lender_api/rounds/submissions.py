@@ -13,6 +13,7 @@ from hessian.artifacts.manifest import ModelManifest
 from hessian.chain.records import RoundRecord
 from hessian.errors import Malformed, Refused
 from hessian.identifiers import Digest, RoundId
+from hessian.metrics import ARTIFACTS_REJECTED
 from hessian.postgres.session import Session
 from lender_api.tables import Submission
 from lender_api.world import World
@@ -35,6 +36,7 @@ async def gather(world: World, manifest: ModelManifest, context: bytes, record: 
             data = await world.store.get(digest)
             await asyncio.to_thread(check, manifest, context, index, data)
         except Refused as error:
+            ARTIFACTS_REJECTED.labels(reason=type(error).__name__).inc()
             raise SubmissionRefused(f"the artifact of member {index} is refused: {error.sentence}") from error
         return data
 

@@ -63,7 +63,8 @@ async def send_again(session: Session, world: World, enrollment_id: uuid.UUID) -
         pause = timedelta(seconds=min(LONGEST_PAUSE, 2 ** len(attempts)))
         if datetime.now(UTC) >= attempts[-1].updated_at + pause and await _is_missing(world, contribution):
             contribution.reason = None
-            await send(session, world, contribution)
+            with structlog.contextvars.bound_contextvars(correlation_id=f"round-{contribution.round_id}"):
+                await send(session, world, contribution)
 
 
 async def on_sending_settled(session: Session, row: OutgoingTransaction, receipt: Receipt | None) -> None:

@@ -1,0 +1,1 @@
+"""What happens, as it happens: one stream of server-sent events for whoever wants to watch."""
