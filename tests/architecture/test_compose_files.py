@@ -88,6 +88,7 @@ def test_compose__the_trainer__is_on_internal_networks_of_its_own_with_two_other
 
 def test_compose__the_development_chain__has_the_contract_where_the_services_look() -> None:
     assert read("docker-compose.yml")["x-chain"]["HESSIAN_REPOSITORY_ADDRESS"] == fixed_address(0)
+    assert read("docker-compose.yml")["x-chain"]["HESSIAN_DEPLOYMENT_ADDRESS"] == fixed_address(1)
 
 
 @pytest.mark.parametrize("name", [*SHAPES, COMMON])

@@ -34,6 +34,7 @@ NODE = {
     "HESSIAN_RPC_URL": f"http://chain:{RPC_PORT}",
     "HESSIAN_CHAIN_ID": "31337",
     "HESSIAN_REPOSITORY_ADDRESS": fixed_address(0),
+    "HESSIAN_DEPLOYMENT_ADDRESS": fixed_address(1),
     "HESSIAN_IPFS_URL": "http://ipfs:5001",
     "HESSIAN_MINIMUM_KEY_BITS": str(KEY_BITS),
     "HESSIAN_POLICY_MINIMUM_MEMBERS": "2",
