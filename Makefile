@@ -16,7 +16,7 @@ PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.1
 export PIP_ROOT_USER_ACTION := ignore
 export PATH := $(CURDIR)/build/node/bin:$(PATH)
 
-.PHONY: help demo compose-demo test bench up down check setup kubo abi lock clean
+.PHONY: help demo compose-demo test test-docker bench up down check setup kubo abi lock clean
 .DELETE_ON_ERROR:
 
 help: ## lists these commands
@@ -45,6 +45,10 @@ check: setup ## lints, types, import contracts, Solidity format
 	$(BIN)/mypy $(PACKAGES) tests benchmarks
 	$(BIN)/lint-imports
 	cd contracts && bin/forge fmt --check
+
+test-docker: setup ## runs the tests that build images: jobs in containers, and three nodes as Compose projects (needs Docker)
+	HESSIAN_TEST_DOCKER=1 $(BIN)/python -m pytest tests/integration/test_trainer_pool.py tests/integration/test_isolation_probe.py \
+		tests/integration/test_launcher.py tests/e2e/test_compose_nodes.py $(ARGS)
 
 bench: $(DONE)/bench ## times the kernel beside other libraries, in one table under build/bench/ (ARGS=--quick: a few minutes)
 	@exec $(BIN)/python -m benchmarks $(ARGS)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from isolations import require_wish
 from lender_node import FEATURES, loans
 from whole_stack import BASE_FEE, BOND, BOUNTY, KEY_BITS, WINDOW, eventually
 
@@ -71,6 +72,7 @@ class Nodes:
 
 @pytest.fixture(scope="module")
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
+    require_wish()
     if reason := complaint():
         pytest.skip(f"no Docker daemon with Compose 2: {reason}")
     mark = f"hessian-test-{secrets.token_hex(3)}"

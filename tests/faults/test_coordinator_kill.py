@@ -181,7 +181,7 @@ async def node(
         "port": free_port(),
         "admin_token_file": files["admin_token"],
         "coordinator_token_file": files["coordinator_token"],
-        "database_url": url.set(password=None).render_as_string(hide_password=False),
+        "database_url": f"{url.drivername}://{url.username}@{url.host}:{url.port}/{url.database}",
         "database_password_file": files["database_password"],
         "rpc_url": fresh_anvil.url,
         "chain_id": fresh_anvil.chain_id,

@@ -44,8 +44,8 @@ class Ground:
 
 @pytest.fixture(scope="module")
 def ground(
-    postgres_server: Postgres, module_database_url: str, anvil: Anvil, repository_contract: Deployment, block_store: str,
-    tmp_path_factory: pytest.TempPathFactory,
+    postgres_server: Postgres, module_database_url: str, anvil: Anvil, repository_contract: Deployment,
+    serving_contract: Deployment, block_store: str, tmp_path_factory: pytest.TempPathFactory,
 ) -> Ground:  # fmt: skip
     directory, database = tmp_path_factory.mktemp("ground"), module_database_url.rpartition("/")[2]
     names = ("admin.token", "coordinator.token", "trainer.token", "passphrase")
@@ -56,6 +56,7 @@ def ground(
         "HESSIAN_RPC_URL": anvil.url,
         "HESSIAN_CHAIN_ID": str(anvil.chain_id),
         "HESSIAN_REPOSITORY_ADDRESS": repository_contract.address,
+        "HESSIAN_DEPLOYMENT_ADDRESS": serving_contract.address,
         "HESSIAN_IPFS_URL": block_store,
         "HESSIAN_DATA_DIRECTORY": str(directory / "data"),
         "HESSIAN_OWNER_URL": "http://127.0.0.1:1",

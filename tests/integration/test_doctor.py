@@ -16,7 +16,12 @@ from hessian.settings import DatabaseSettings
 
 @pytest.fixture
 def configured(
-    tmp_path: Path, database_settings: DatabaseSettings, anvil: Anvil, repository_contract: Deployment, block_store: str
+    tmp_path: Path,
+    database_settings: DatabaseSettings,
+    anvil: Anvil,
+    repository_contract: Deployment,
+    serving_contract: Deployment,
+    block_store: str,
 ) -> dict[str, str]:
     """A service's environment on neighbours that all answer."""
     token = tmp_path / "admin.token"
@@ -28,6 +33,7 @@ def configured(
         "HESSIAN_RPC_URL": anvil.url,
         "HESSIAN_CHAIN_ID": str(anvil.chain_id),
         "HESSIAN_REPOSITORY_ADDRESS": repository_contract.address,
+        "HESSIAN_DEPLOYMENT_ADDRESS": serving_contract.address,
         "HESSIAN_IPFS_URL": block_store,
         "HESSIAN_ADMIN_TOKEN_FILE": str(token),
     }

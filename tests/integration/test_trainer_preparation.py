@@ -31,8 +31,8 @@ async def step(pool: JobPool) -> Any:
 async def test_prepare__before_a_job__serves_that_job_in_its_own_process_and_no_other() -> None:
     async with JobPool(ProcessIsolation(LIMITS, program=("-I", "-B", "-c", SPOILED)), processes=1, waiting=0) as pool:
         first = await step(pool)
-        pool.prepare(model("a"))
-        pool.prepare(model("a"))
+        await pool.prepare(model("a"))
+        await pool.prepare(model("a"))
         second = await step(pool)
         third = await step(pool)
 
@@ -44,13 +44,13 @@ async def test_prepare__before_a_job__serves_that_job_in_its_own_process_and_no_
 
 async def test_prepare__for_another_model__replaces_what_was_prepared() -> None:
     async with JobPool(ProcessIsolation(LIMITS, program=("-I", "-B", "-c", SPOILED)), processes=1, waiting=0) as pool:
-        pool.prepare(model("a"))
-        pool.prepare(model("b"))
+        await pool.prepare(model("a"))
+        await pool.prepare(model("b"))
         assert (await step(pool))[1][1] == "b"
 
 
 async def test_prepare__a_pool_that_closes__ends_the_prepared_process_too() -> None:
     async with JobPool(ProcessIsolation(LIMITS, program=("-I", "-B", "-c", SPOILED)), processes=1, waiting=0) as pool:
-        pool.prepare(model("a"))
+        await pool.prepare(model("a"))
         worker = pool._idle[0]
     assert worker.has_ended

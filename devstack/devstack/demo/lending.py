@@ -33,6 +33,10 @@ SAFE, INSIDE, OUTSIDE = "a safe borrower", "one just inside the cutoff", "one ju
 RISKY, OPEN, IMPOSSIBLE = "a risky borrower", "the same, openly", "one with an impossible number"
 
 
+_Asked = tuple[str, int, Borrower]
+"""What a borrower is to show, its test row, and itself."""
+
+
 class Lending:
     """Deploy, apply, compare."""
 
@@ -64,31 +68,16 @@ class Lending:
         return Served(deployment)
 
     def quote(self, served: Served, weights: dict[str, Any], specification: FeatureSpecification, rows: Table, closing: ExitStack) -> None:
-        """Borrowers from the test rows apply, all at once; one accepts. Raises RequestRefused, ProcessFailed."""
+        """Borrowers from the test rows apply; one accepts. Raises RequestRefused, ProcessFailed."""
         clear = Clear.of(served.deployment, weights, specification)
         safe, inside, outside, risky = clear.choose(rows)
         chosen = {SAFE: safe, INSIDE: inside, OUTSIDE: outside, RISKY: risky, OPEN: risky}
         self._until(self._is_offered(served.deployment["deployment_id"]), "the borrowers' node did not see the deployment")
         asked = [(name, row, self._borrower(name, closing)) for name, row in chosen.items()]
         served.refusal = self._apply_impossibly(served, specification, rows, self._borrower(IMPOSSIBLE, closing))
-        begun = {}
-        for name, row, borrower in asked:
-            begun[name] = time.monotonic()
-            borrower.apply(
-                served.deployment["deployment_id"], _named(specification, rows, row), FEE, mode="open" if name == OPEN else "private"
-            )
         took: dict[str, float] = {}
-
-        def all_quoted() -> bool:
-            for name, _, borrower in asked:
-                application = borrower.application()
-                if name == OPEN and application["state"] == "waiting" and not borrower.has_shown:
-                    borrower.show(self._lender)
-                if application["state"] in _DONE and name not in took:
-                    took[name] = time.monotonic() - begun[name]
-            return len(took) == len(asked)
-
-        self._until(all_quoted, "not every borrower got its quote")
+        for group in (asked[:1], asked[1:]):  # one alone, the others at once
+            self._ask(served.deployment["deployment_id"], group, specification, rows, took)
         for name, row, borrower in asked:
             served.quotes.append(self._compare(name, rows, row, borrower, clear, took[name]))
             self._display.say(sentence_of(served.quotes[-1]))
@@ -98,6 +87,27 @@ class Lending:
             f"{SAFE} opened its commitment; the lender recomputed it and confirmed {percent(served.confirmation['rate_bps'])}"
         )
         served.fees_wei = self._lender.get("/v1/wallet")["fees_credit_wei"]
+
+    def _ask(
+        self, deployment_id: int, group: list[_Asked], specification: FeatureSpecification, rows: Table, took: dict[str, float]
+    ) -> None:
+        """These borrowers apply; `took` gets the seconds of each until its quote."""
+        begun: dict[str, float] = {}
+        for name, row, borrower in group:
+            begun[name] = time.monotonic()
+            mode = "open" if name == OPEN else "private"
+            borrower.apply(deployment_id, _named(specification, rows, row), FEE, mode=mode)
+
+        def all_quoted() -> bool:
+            for name, _, borrower in group:
+                application = borrower.application()
+                if name == OPEN and application["state"] == "waiting" and not borrower.has_shown:
+                    borrower.show(self._lender)
+                if application["state"] in _DONE and name not in took:
+                    took[name] = time.monotonic() - begun[name]
+            return all(name in took for name, _, _ in group)
+
+        self._until(all_quoted, "not every borrower got its quote")
 
     def _is_offered(self, deployment_id: int) -> Callable[[], bool]:
         def is_offered() -> bool:

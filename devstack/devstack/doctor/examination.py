@@ -43,7 +43,7 @@ def _configured(findings: Findings, values: Mapping[str, str]) -> None:
 async def _neighbours(findings: Findings, values: Mapping[str, str]) -> None:
     for needed, examine_it in (
         ({"database_url", "database_password_file"}, neighbours.examine_database),
-        ({"rpc_url", "chain_id", "repository_address"}, neighbours.examine_chain),
+        ({"rpc_url", "chain_id", "repository_address", "deployment_address"}, neighbours.examine_chain),
         ({"ipfs_url"}, neighbours.examine_ipfs),
     ):
         if needed <= values.keys():

@@ -49,11 +49,11 @@ async def examine_database(findings: Findings, values: Mapping[str, str], *, sub
 
 async def examine_chain(findings: Findings, values: Mapping[str, str]) -> None:
     """Reachable, the right chain, the contract's code there, and blocks become final."""
-    with findings.trying("chain", "check HESSIAN_RPC_URL, HESSIAN_CHAIN_ID and the contract's address"):
+    with findings.trying("chain", "check HESSIAN_RPC_URL, HESSIAN_CHAIN_ID and the contracts' addresses"):
         settings = _read(ChainSettings, values)
         async with open_chain(settings) as chain:
             head, final = await chain.head_block(), await chain.final_block()
-        findings.well("chain", f"id {settings.chain_id}, the contract's code is at {settings.repository_address}")
+        findings.well("chain", f"id {settings.chain_id}, code is at {settings.repository_address} and {settings.deployment_address}")
         age = int(time.time()) - head.timestamp
         if head.number - final.number > FAR_FROM_FINAL:
             findings.wrong(

@@ -10,6 +10,7 @@ from typing import TypeVar
 import structlog
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, ValidationError
+from starlette.background import BackgroundTask
 
 from hessian import tracing
 from hessian.errors import Conflict, ServiceUnavailable
@@ -88,8 +89,8 @@ async def step(request: Request, wanted: GradientStepRequest) -> Response:
     with tracing.span("gradient step"):
         artifact = await pool.run(Job.GRADIENT_STEP, json.dumps(header).encode())
     log.info("gradient_computed", bytes=len(artifact))
-    pool.prepare(json.dumps(model).encode())  # a round of this model is likely to be followed by its next
-    return Response(artifact, media_type=DAG_CBOR)
+    # a round of this model is likely to be followed by its next
+    return Response(artifact, media_type=DAG_CBOR, background=BackgroundTask(pool.prepare, json.dumps(model).encode()))
 
 
 @router.post(

@@ -9,6 +9,7 @@ anything else with the error's class and places (never its message: it may quote
 from __future__ import annotations
 
 import codecs
+import importlib
 import json
 import sys
 import traceback
@@ -43,7 +44,9 @@ def main(arguments: list[str], source: BinaryIO, answer: BinaryIO) -> int:
     from trainer.isolation import filter as calls
     from trainer.isolation.worker import READY
 
-    codecs.lookup("utf-8-sig")  # how rows are read; Python looks for it when it is first used, and by then no file can be opened any more
+    # Python and numpy look for these when they are first used, and by then no file can be opened any more
+    codecs.lookup("utf-8-sig")
+    importlib.import_module("numpy.ma")
     calls.narrow()
     answer.write(READY)
     answer.flush()

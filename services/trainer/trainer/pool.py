@@ -61,7 +61,6 @@ class JobPool:
         self._idle: list[Worker] = []
         self._running: set[Worker] = set()
         self._starting: set[asyncio.Task[None]] = set()
-        self._preparing: set[asyncio.Task[None]] = set()
         self._prepared_for: WeakKeyDictionary[Worker, bytes] = WeakKeyDictionary()
         self._drained = asyncio.Event()
         self._drained.set()
@@ -80,8 +79,8 @@ class JobPool:
         for worker in self._running:
             worker.kill()  # its job's own task reaps it
         await self._drained.wait()
-        while tasks := self._starting | self._preparing:
-            await asyncio.wait(tasks)
+        while self._starting:
+            await asyncio.wait(self._starting)
         while self._idle:
             await self._idle.pop().end()
 
@@ -107,14 +106,15 @@ class JobPool:
             self._admitted -= 1
             TRAINER_ADMITTED.dec()
 
-    def prepare(self, header: bytes) -> None:
+    async def prepare(self, header: bytes) -> None:
         """Let the worker that takes the next job make ready for one of this model; it still serves exactly one job."""
+        while not self._idle and self._starting:
+            await asyncio.wait(self._starting, return_when=asyncio.FIRST_COMPLETED)
         worker = next((worker for worker in self._idle if not worker.has_ended), None)
         if worker is not None and self._prepared_for.get(worker) != header:
             self._prepared_for[worker] = header
-            task = asyncio.create_task(_ask_to_prepare(worker, header), name="preparation")
-            self._preparing.add(task)
-            task.add_done_callback(self._preparing.discard)
+            with contextlib.suppress(ConnectionError):  # one that has ended meanwhile is found by whoever takes it
+                await worker.feed(_framed(Job.PREPARATION, header))
 
     async def _run(self, job: Job, header: bytes, body: AsyncIterator[bytes] | None) -> bytes:
         worker = await self._take()
@@ -207,12 +207,6 @@ async def _feed(worker: Worker, job: Job, header: bytes, body: AsyncIterator[byt
             async for chunk in body:
                 await worker.feed(chunk)
         await worker.close_input()
-
-
-async def _ask_to_prepare(worker: Worker, header: bytes) -> None:
-    """A worker that has ended meanwhile is found by whoever takes it."""
-    with contextlib.suppress(ConnectionError):
-        await worker.feed(_framed(Job.PREPARATION, header))
 
 
 def _framed(job: Job, header: bytes) -> bytes:
