@@ -13,7 +13,7 @@ from coordinator.world import open_world
 from hessian.logging import configure_logging
 from hessian.postgres.engine import database_url
 from hessian.service.metrics import serve_metrics
-from hessian.service.process import opened, run_service, serve
+from hessian.service.process import opened, require_listenable, run_service, serve
 from hessian.settings import market_of
 from hessian.tracing import start_tracing
 
@@ -23,6 +23,7 @@ async def main(stop: asyncio.Event) -> None:
     settings = Settings()
     configure_logging("coordinator", level=settings.log_level, as_json=settings.log_json)
     start_tracing("coordinator", settings, market_of(settings))
+    require_listenable(settings)  # the queue's worker does not end when it is cancelled while it starts
     async with opened(lambda: open_world(settings), stop, seconds=settings.start_seconds) as world, asyncio.TaskGroup() as tasks:
         tasks.create_task(world.watcher.run(stop), name="watcher")
         tasks.create_task(world.dispatcher.run(stop), name="dispatcher")

@@ -68,6 +68,12 @@ async def serve(app: FastAPI, settings: ServiceSettings, stop: asyncio.Event, *,
         stop.set()
 
 
+def require_listenable(settings: ServiceSettings) -> None:
+    """Raises CannotListen when the address is taken or not ours, before anything that would have to be stopped again is started."""
+    for listener in _listen(settings.host, settings.port, "HESSIAN_PORT"):
+        listener.close()
+
+
 def _listen(host: str, port: int, variable: str) -> list[socket.socket]:
     """A listening socket for each address of `host`. Uvicorn's own would end the process with a log line instead of an error."""
     sockets: list[socket.socket] = []
