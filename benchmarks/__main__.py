@@ -16,6 +16,7 @@ from benchmarks.certificates import key_certificate
 from benchmarks.floor import owner_floor
 from benchmarks.report import markdown, write
 from benchmarks.run import FULL, QUICK, Run, Section
+from benchmarks.scoring import private_quote
 from benchmarks.statistics_throughput import statistics_throughput
 from benchmarks.steps import one_step
 
@@ -23,6 +24,7 @@ SECTIONS: dict[str, Section] = {
     "one_step": one_step,
     "owner_floor": owner_floor,
     "key_certificate": key_certificate,
+    "private_quote": private_quote,
     "statistics_throughput": statistics_throughput,
 }
 """A further table is one line here: a function from Run to SectionResult."""

@@ -22,6 +22,8 @@ from typing import TypeVar
 
 import numpy as np
 
+from benchmarks.report import SectionResult
+from benchmarks.run import Run
 from hessian.artifacts.application import Opening, fresh_salt
 from hessian.artifacts.manifest import ModelManifest
 from hessian.artifacts.market import Market
@@ -147,6 +149,16 @@ def timed(work: Callable[[Input], Output], inputs: Sequence[Input]) -> tuple[flo
         results.append(work(each))
         spent.append((time.process_time_ns() - before) / 1e6)
     return round(statistics.median(spent), 2), results
+
+
+def private_quote(run: Run) -> SectionResult:
+    """The section of `make bench`: one row per key length, d = 42."""
+    rows = []
+    for bits in run.extent.key_bits:
+        run.say(f"private quote: {bits} bits")
+        rows.append(measure(bits=bits, dimension=42, calls=15))
+    text = "Processor milliseconds of one private quote, medians. A query also pays the verification, in the same fresh process."
+    return SectionResult("A private quote", text, rows)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -21,8 +21,8 @@ class LocalWorker(Worker):
 
     def __init__(self, process: Process) -> None:
         assert process.stdin is not None  # noqa: S101 - all three are opened as pipes
-        assert process.stdout is not None  # noqa: S101
-        assert process.stderr is not None  # noqa: S101
+        assert process.stdout is not None  # noqa: S101 - see above
+        assert process.stderr is not None  # noqa: S101 - see above
         self._process = process
         self._input, self.output, self.errors = process.stdin, process.stdout, process.stderr
 
