@@ -204,8 +204,11 @@ async def test_expire__preflight_fails_on_a_node_that_lags__another_wallet_ends_
     await here.expire(round_id)
     assert (await lender.round(round_id)).state is RoundState.FAILED
     assert len(refused) == 1
-    rows = await sent_for(here, "expire")
-    assert [(row.sender, row.state.value) for row in rows] == [(owner.address, "failed"), (other.address, "final")]
+
+    async def outcomes() -> list[tuple[Address, str]]:
+        return [(row.sender, row.state.value) for row in await sent_for(here, "expire")]
+
+    await eventually(outcomes, lambda found: found == [(owner.address, "failed"), (other.address, "final")])
 
 
 @pytest.mark.parametrize("cohort_size", [2, 3])
