@@ -117,8 +117,8 @@ def summary(outcomes: list[Outcome]) -> dict[str, str]:
 
 
 def _mean(values: Sequence[float], digits: int) -> str:
-    error = float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
-    return f"{np.mean(values):.{digits}f} ± {error:.{digits}f}"
+    mean = f"{np.mean(values):.{digits}f}"
+    return f"{mean} ± {np.std(values, ddof=1) / np.sqrt(len(values)):.{digits}f}" if len(values) > 1 else mean
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

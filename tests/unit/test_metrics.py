@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from hessian.learning.metrics import MetricRefused, auc, auc_standard_error, scores, validation_error
+from hessian.learning.metrics import MetricRefused, auc, auc_lead_standard_error, auc_standard_error, scores, validation_error
 
 BITS = 12  # 8 of the weights, 4 of the features
 small = st.integers(-(2**12), 2**12)
@@ -72,6 +73,31 @@ def test_auc_standard_error__published_example__is_met() -> None:
     labels = np.array([1] * 51 + [0] * 58)
 
     assert auc_standard_error(0.893, labels) == pytest.approx(0.032, abs=0.0006)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 12), st.integers(2, 12))
+@settings(deadline=None)
+def test_auc_lead_standard_error__any_scores_with_ties__equals_the_definition_over_all_pairs(
+    seed: int, positives: int, negatives: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation([1] * positives + [0] * negatives)
+    ours, theirs = rng.integers(-3, 4, (2, positives + negatives)).astype(np.float64)
+    difference = wins(ours, labels) - wins(theirs, labels)  # one row a positive, one column a negative
+    variance = difference.mean(axis=1).var(ddof=1) / positives + difference.mean(axis=0).var(ddof=1) / negatives
+
+    assert difference.mean() == pytest.approx(auc(ours, labels) - auc(theirs, labels), abs=1e-12)
+    assert auc_lead_standard_error(ours, theirs, labels) == pytest.approx(float(np.sqrt(variance)), abs=1e-12)
+
+
+def wins(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]], labels: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> Any:
+    high, low = values[labels == 1][:, None], values[labels == 0][None, :]
+    return (high > low) + (high == low) / 2
+
+
+def test_auc_lead_standard_error__one_row_of_a_label__is_refused() -> None:
+    with pytest.raises(MetricRefused):
+        auc_lead_standard_error([0.1, 0.2, 0.3], [0.3, 0.1, 0.2], np.array([1, 0, 0]))
 
 
 @pytest.mark.parametrize("labels", [[0, 0], [1, 1]])

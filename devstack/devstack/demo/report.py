@@ -28,7 +28,7 @@ from hessian.chain.events import Credited, MemberJoined, ModelCreated, RoundSett
 from hessian.chain.records import CreditReason, ModelState
 from hessian.identifiers import ErrorUnits
 from hessian.learning.features import FloatMatrix
-from hessian.learning.metrics import auc, auc_standard_error, scores
+from hessian.learning.metrics import auc, auc_lead_standard_error, auc_standard_error, scores
 
 KEY_BITS = 3072
 TRAINING_SECONDS, TOTAL_SECONDS = 75, 180
@@ -67,6 +67,7 @@ class Report:
     auc_least_squares: float
     auc_logistic: float
     standard_errors: dict[str, float]
+    lead_standard_error: float
     max_weight_error: float
     escrowed_wei: str
     paid_wei: str
@@ -111,12 +112,13 @@ def measure(ledger: Ledger, played: Played, seconds: dict[str, float], *, key_bi
     final = np.array(weights["weights"], dtype=np.float64) / 2.0 ** weights["scale_bits"]
     x_test, y_test = manifest.specification.matrix(shards.test)
     replay, logistic, least_squares = _plaintext(manifest, shards, len(settled))
-    areas = {
-        "auc_encrypted": auc(scores(weights["weights"], x_test), y_test),
-        "auc_plaintext": auc(real(x_test, manifest.specification.feature_bits) @ replay, y_test),
+    decided = {
+        "auc_encrypted": np.array(scores(weights["weights"], x_test), dtype=np.float64),
+        "auc_plaintext": real(x_test, manifest.specification.feature_bits) @ replay,
         "auc_least_squares": least_squares,
         "auc_logistic": logistic,
     }
+    areas = {name: auc(found, y_test) for name, found in decided.items()}
     gas, deposited = ledger.costs()
     money = _money(ledger, played.owners)
     report = Report(
@@ -130,9 +132,10 @@ def measure(ledger: Ledger, played: Played, seconds: dict[str, float], *, key_bi
         rounds=_rounds(ledger, settled),
         auc_encrypted=areas["auc_encrypted"],
         auc_plaintext=areas["auc_plaintext"],
-        auc_least_squares=least_squares,
-        auc_logistic=logistic,
+        auc_least_squares=areas["auc_least_squares"],
+        auc_logistic=areas["auc_logistic"],
         standard_errors={name: auc_standard_error(area, y_test) for name, area in areas.items()},
+        lead_standard_error=auc_lead_standard_error(decided["auc_encrypted"], logistic, y_test),
         max_weight_error=float(np.abs(final - replay).max()),
         escrowed_wei=str(money["escrowed_wei"]),
         paid_wei=str(money["paid_wei"]),
@@ -149,11 +152,11 @@ def measure(ledger: Ledger, played: Played, seconds: dict[str, float], *, key_bi
     return report
 
 
-def _plaintext(manifest: ModelManifest, shards: Shards, rounds: int) -> tuple[FloatMatrix, float, float]:
-    """The weights of the same updates without encryption, and the test AUC of two models of scikit-learn."""
+def _plaintext(manifest: ModelManifest, shards: Shards, rounds: int) -> tuple[FloatMatrix, FloatMatrix, FloatMatrix]:
+    """The weights of the same updates without encryption, and the test scores of two models of scikit-learn."""
     parts = [manifest.specification.matrix(owner) for owner in shards.owners]
     x, y = np.concatenate([part for part, _ in parts]), np.concatenate([part for _, part in parts])
-    logistic, least_squares = peers(manifest.specification, x, y, *manifest.specification.matrix(shards.test))
+    logistic, least_squares = peers(x, y, manifest.specification.matrix(shards.test)[0])
     return replayed(manifest, shards, rounds), logistic, least_squares
 
 
@@ -193,8 +196,8 @@ def _checks(
     report: Report, played: Played, settled: Sequence[RoundSettled], money: dict[str, int], deposited: int, key_bits: int
 ) -> list[Check]:
     target, errors = played.target, played.case.standard_errors
-    margin = max(_LEAST_MARGIN, errors * report.standard_errors["auc_logistic"])
-    less = f"less {margin:.2f}" + (f" ({errors} standard errors on these test rows)" if margin > _LEAST_MARGIN else "")
+    margin = max(_LEAST_MARGIN, errors * report.lead_standard_error)
+    less = f"less {margin:.3f}" + (f" ({errors} standard errors of the difference)" if margin > _LEAST_MARGIN else "")
     last, balance = settled[-1], int(report.contract_balance_wei)
     gap, lead = abs(report.auc_encrypted - report.auc_plaintext), report.auc_encrypted - report.auc_logistic
     training, total = report.seconds["training"], report.seconds["total"]

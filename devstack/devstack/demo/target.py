@@ -22,7 +22,7 @@ from hessian.artifacts.manifest import ModelManifest
 from hessian.identifiers import ErrorUnits
 from hessian.learning.affine import bounds_for, descend, descend_float64, gradient_map, initial_weights, step_size
 from hessian.learning.descent import Answered, minimiser, search
-from hessian.learning.features import FeatureSpecification, FloatMatrix, IntMatrix
+from hessian.learning.features import FloatMatrix, IntMatrix
 from hessian.learning.fitting import Outline, fit
 from hessian.learning.metrics import auc, auc_standard_error, scores, validation_error
 from hessian.learning.objective import STEP_BITS
@@ -70,7 +70,7 @@ def replay(shards: Shards, rounds: int = ROUNDS) -> Replay:
     train, labels = np.concatenate([part for part, _ in owners]), np.concatenate([part for _, part in owners])
     first = np.array(path[0]) / 2.0**bounds.weight_bits
     float_path = [first, *descend_float64(real(train, f), labels.astype(np.float64), first, step / 2.0**STEP_BITS, rounds)]
-    logistic, least_squares = peers(specification, train, labels, x_test, y_test)
+    logistic, least_squares = (auc(found, y_test) for found in peers(train, labels, x_test))
     return Replay(
         errors=tuple(validation_error(weights, x, y, score_bits=bounds.weight_bits + f) for weights in path),
         auc_integers=tuple(auc(scores(weights, x_test), y_test) for weights in path),
@@ -133,16 +133,14 @@ def replayed(manifest: ModelManifest, shards: Shards, rounds: int) -> FloatMatri
     return np.array(weights) / unit
 
 
-def peers(
-    specification: FeatureSpecification, train: IntMatrix, labels: IntMatrix, test: IntMatrix, test_labels: IntMatrix
-) -> tuple[float, float]:
-    """Test AUC of scikit-learn's logistic regression and least squares: the same rows in one place, entries at unit variance."""
+def peers(train: IntMatrix, labels: IntMatrix, test: IntMatrix) -> tuple[FloatMatrix, FloatMatrix]:
+    """Test scores of scikit-learn's logistic regression and least squares: the same rows in one place, entries at unit variance."""
     spread = train[:, 1:].std(axis=0)
     spread[spread == 0] = 1
     fitted = train[:, 1:] / spread, test[:, 1:] / spread
     logistic = LogisticRegression(max_iter=2_000).fit(fitted[0], labels).decision_function(fitted[1])
     least_squares = LinearRegression().fit(fitted[0], labels).predict(fitted[1])
-    return auc(logistic, test_labels), auc(least_squares, test_labels)
+    return logistic, least_squares
 
 
 def real(features: IntMatrix, feature_bits: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:

@@ -61,6 +61,33 @@ def auc_standard_error(area: float, labels: IntMatrix) -> float:
     return float(np.sqrt(max(0.0, variance) / (positives * negatives)))
 
 
+def auc_lead_standard_error(
+    values: Sequence[float] | NDArray[np.float64], others: Sequence[float] | NDArray[np.float64], labels: IntMatrix
+) -> float:
+    """The standard error of auc(values) − auc(others), both measured on these same rows. Raises MetricRefused.
+
+    DeLong, DeLong and Clarke-Pearson, Biometrics 44, 1988: models that rank the same rows err together, so a difference is known far better
+    than either area.
+    """
+    positives, negatives = _classes(labels)
+    if min(positives, negatives) < 2:
+        raise MetricRefused("a standard error needs two rows of each label")
+    leads = [ours - theirs for ours, theirs in zip(_placements(values, labels), _placements(others, labels), strict=True)]
+    return float(np.sqrt(leads[0].var(ddof=1) / positives + leads[1].var(ddof=1) / negatives))
+
+
+def _placements(values: Sequence[float] | NDArray[np.float64], labels: IntMatrix) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """For every positive the share of negatives below it, for every negative the share of positives above it; ties count half."""
+    scored = np.asarray(values, dtype=np.float64)
+    high, low = scored[labels == 1], scored[labels != 1]
+    return _share_below(high, low), 1 - _share_below(low, high)
+
+
+def _share_below(each: NDArray[np.float64], among: NDArray[np.float64]) -> NDArray[np.float64]:
+    ordered = np.sort(among)
+    return (np.searchsorted(ordered, each, "left") + np.searchsorted(ordered, each, "right")) / (2.0 * len(among))
+
+
 def _classes(labels: IntMatrix) -> tuple[int, int]:
     positives = int((labels == 1).sum())
     if positives in (0, len(labels)):
