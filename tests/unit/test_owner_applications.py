@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from small_model import specification
 from small_serving import POLICY
 
+from owner_api.applications.deployments import policy_in_words
 from owner_api.applications.features import FeaturesRefused, canonical_features, fingerprints, is_same_set
-from owner_api.applications.schemas import policy_in_words
 
 KEY = b"k" * 32
 GOOD: dict[str, Any] = {"income": 4200.5, "age": 33, "region": "N"}

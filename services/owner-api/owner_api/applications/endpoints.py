@@ -22,6 +22,7 @@ from hessian.service.transaction import Transaction
 from owner_api.applications import accepting, applying, concluding, expiring, preparing
 from owner_api.applications.accepting import ApplicationUnderWay, FeaturesErased, NothingToAccept, NothingToShow, QuoteExpired
 from owner_api.applications.applying import ApplicationNotFound, FeeAboveLimit, NothingToRepeat
+from owner_api.applications.deployments import DeploymentRead
 from owner_api.applications.features import FeaturesRefused
 from owner_api.applications.limits import QuotePeriodNotOver, SameFeatures, TooManyFeatureSets
 from owner_api.applications.offers import DeploymentNotServing, ScoringModelNotUsable
@@ -30,7 +31,6 @@ from owner_api.applications.schemas import (
     AcceptanceRead,
     ApplicationCreate,
     ApplicationRead,
-    DeploymentRead,
     RedeemedScoreTicket,
     RequestAgain,
     ShownRead,

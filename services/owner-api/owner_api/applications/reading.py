@@ -12,20 +12,11 @@ from hessian.errors import Conflict, IpfsUnavailable
 from hessian.identifiers import DeploymentId
 from hessian.lending.decision import Decision, decisions_by_band
 from hessian.postgres.session import Session
+from owner_api.applications.deployments import BandDecisionRead, DecisionWord, DeploymentRead, OfferRead, PolicyRead, policy_in_words
 from owner_api.applications.expiring import EXPIRE_REQUEST
 from owner_api.applications.offers import Offer, view_offer
 from owner_api.applications.preparing import REQUEST_SCORE
-from owner_api.applications.schemas import (
-    ApplicationRead,
-    BandDecisionRead,
-    DecisionWord,
-    DeploymentRead,
-    OfferRead,
-    PolicyRead,
-    QuoteRead,
-    TransactionRead,
-    policy_in_words,
-)
+from owner_api.applications.schemas import ApplicationRead, QuoteRead, TransactionRead
 from owner_api.applications.secrets import quote_of
 from owner_api.catalogue.schemas import feature_read
 from owner_api.states import ApplicationMode, ApplicationState
