@@ -18,9 +18,9 @@ from eth_account.signers.local import LocalAccount
 from sqlalchemy import func, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from hessian.chain.binding import Call
 from hessian.chain.blocks import Receipt
 from hessian.chain.client import connect
-from hessian.chain.repository import Call
 from hessian.identifiers import Address, Wei
 from hessian.outbox.outbox import Outbox
 from hessian.outbox.relay import Relay, Step

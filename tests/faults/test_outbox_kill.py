@@ -17,9 +17,10 @@ from sqlalchemy import make_url
 
 from devstack.anvil import Anvil
 from devstack.contracts import Deployment
+from hessian.chain.binding import Call
 from hessian.chain.client import connect
 from hessian.chain.events import ModelCreated
-from hessian.chain.repository import Call, ModelRepository
+from hessian.chain.repository import ModelRepository
 from hessian.identifiers import Address, BlockNumber, Digest
 from hessian.outbox.relay import Step
 from hessian.testing import valid_terms

@@ -14,13 +14,14 @@ from eth_account.signers.local import LocalAccount
 from devstack.anvil import Anvil
 from devstack.contracts import Deployment, deploy_repository
 from devstack.processes import free_port
+from hessian.chain.binding import Call
 from hessian.chain.blocks import BlockUnknown, NodeAnswerInvalid, Receipt, TransactionHash
 from hessian.chain.client import Chain, ContractMissing, WrongChain, connect, open_chain, require_contracts
 from hessian.chain.contracts import ContractsUnrelated, bind_contracts
 from hessian.chain.encoding import ContractRefused
 from hessian.chain.events import CohortSealed, MemberJoined, ModelCreated
 from hessian.chain.records import ModelState
-from hessian.chain.repository import Call, CohortUnknown, ModelRepository, ModelUnknown, RoundUnknown
+from hessian.chain.repository import CohortUnknown, ModelRepository, ModelUnknown, RoundUnknown
 from hessian.chain.rpc import NodeRefused, NodeUnreachable
 from hessian.chain.sender import Broadcast, InsufficientFunds, Sender
 from hessian.errors import ChainDiverged, ChainUnavailable

@@ -11,6 +11,7 @@ from market import Market
 
 from devstack.anvil import Anvil
 from devstack.contracts import Deployment
+from hessian.chain.binding import Call
 from hessian.chain.blocks import Receipt
 from hessian.chain.client import Chain, connect
 from hessian.chain.deployment import DeploymentUnknown, ModelDeployment, RequestUnknown
@@ -25,7 +26,6 @@ from hessian.chain.deployment_events import (
 )
 from hessian.chain.deployment_records import FeeCreditReason, RequestState
 from hessian.chain.encoding import ContractRefused
-from hessian.chain.repository import Call
 from hessian.chain.sender import Sender
 from hessian.identifiers import Address, DeploymentId, Digest, ModelId, RequestId, Wei
 

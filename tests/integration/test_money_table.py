@@ -15,12 +15,13 @@ from eth_account.signers.local import LocalAccount
 
 from devstack.anvil import Anvil
 from devstack.contracts import Deployment
+from hessian.chain.binding import Call
 from hessian.chain.blocks import Receipt
 from hessian.chain.client import Chain, connect
 from hessian.chain.encoding import ContractRefused
 from hessian.chain.events import Credited, ModelCreated, RepositoryEvent, RoundOpened, Withdrawn
 from hessian.chain.records import CreditReason, ModelState, RoundState, SplitRule, Terms
-from hessian.chain.repository import Call, ModelRepository
+from hessian.chain.repository import ModelRepository
 from hessian.chain.sender import Broadcast, Sender
 from hessian.cohorts.masks import MemberRecord, members_hash, round_context, unlock_commitment
 from hessian.economics import escrow, reward, split

@@ -15,11 +15,12 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from devstack.anvil import Anvil
 from devstack.contracts import Deployment
+from hessian.chain.binding import Call
 from hessian.chain.blocks import Receipt
 from hessian.chain.client import Chain, connect
 from hessian.chain.events import ModelCreated
 from hessian.chain.records import Terms
-from hessian.chain.repository import Call, ModelRepository
+from hessian.chain.repository import ModelRepository
 from hessian.identifiers import Address, CohortId, Digest, ModelId, Wei
 from hessian.metrics import REGISTRY
 from hessian.outbox.outbox import BusinessKeyReused, Outbox

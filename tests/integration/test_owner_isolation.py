@@ -18,7 +18,7 @@ from sqlalchemy import create_engine, inspect
 
 from devstack.anvil import Anvil
 from devstack.contracts import Deployment
-from hessian.chain.repository import Call
+from hessian.chain.binding import Call
 from hessian.identifiers import Digest, Wei
 from owner_api.migration import migrate
 from owner_api.tables import Application, Base, Contribution, Enrollment, Withdrawal

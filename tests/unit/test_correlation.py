@@ -7,11 +7,11 @@ import structlog
 
 from coordinator.correlation import subject_of as subject_of_event
 from coordinator.jobs import JobKind, JobSpec, Service
+from hessian.chain.binding import Call
 from hessian.chain.blocks import BlockHash, EventPlace, TransactionHash
 from hessian.chain.encoding import contract_abi
 from hessian.chain.events import CohortClosed, ModelClosed, RoundFailed, SubmissionsAccepted, Withdrawn
 from hessian.chain.records import ModelState, RoundState
-from hessian.chain.repository import Call
 from hessian.identifiers import Address, BlockNumber, CohortId, ModelId, RoundId, Timestamp, Wei
 from hessian.outbox.correlation import correlated, subject_of
 

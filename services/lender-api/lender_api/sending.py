@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import func, select
 
-from hessian.chain.repository import Call
+from hessian.chain.binding import Call
 from hessian.outbox.tables import TransactionState
 from hessian.postgres.session import Session
 from lender_api import tables

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from eth_utils.address import to_checksum_address
-
+from hessian.chain.binding import Call, ContractBinding
 from hessian.chain.blocks import Receipt
 from hessian.chain.client import At, Chain
 from hessian.chain.deployment_events import DeploymentEvent, decode, decode_all
 from hessian.chain.deployment_records import DeploymentRecord, FeeTotals, RequestRecord, RequestState
-from hessian.chain.encoding import contract_abi, record_from_abi
-from hessian.chain.repository import Call
+from hessian.chain.encoding import record_from_abi
 from hessian.errors import NotFound
 from hessian.identifiers import Address, BlockNumber, DeploymentId, Digest, ModelId, RequestId, Wei
 
@@ -24,17 +20,11 @@ class RequestUnknown(NotFound):
     """The contract has no such request."""
 
 
-class ModelDeployment:
-    """The serving market at one address.
-
-    Reads take the block to read at and raise ContractRefused, BlockUnknown or ChainUnavailable besides what they name. Everything that
-    writes only builds a `Call`: it leaves through the outbox.
-    """
+class ModelDeployment(ContractBinding):
+    """The serving market at one address."""
 
     def __init__(self, chain: Chain, address: Address) -> None:
-        self.chain = chain
-        self.address = Address(str(to_checksum_address(address)))
-        self._abi = contract_abi("ModelDeployment")
+        super().__init__("ModelDeployment", chain, address)
 
     async def events(self, first: BlockNumber, last: BlockNumber) -> list[DeploymentEvent]:
         """Every event of the blocks first…last, in order. Raises ChainUnavailable, Undecodable."""
@@ -58,10 +48,6 @@ class ModelDeployment:
             raise RequestUnknown(f"there is no request {request_id} on chain")
         return record
 
-    async def credit_of(self, account: Address, at: At) -> Wei:
-        """What an account may withdraw."""
-        return Wei(await self._read("creditOf", account, at=at))
-
     async def deployment_count(self, at: At) -> int:
         """Deployments are numbered 1…deployment_count."""
         return int(await self._read("deploymentCount", at=at))
@@ -74,14 +60,9 @@ class ModelDeployment:
         """Where this contract looks models up."""
         return Address(str(await self._read("repository", at=at)))
 
-    async def minimum_window(self, at: At) -> int:
-        """The shortest answer window that it accepts, in seconds."""
-        return int(await self._read("minimumWindow", at=at))
-
     async def totals(self, at: At) -> FeeTotals:
         """The tracked accounts."""
-        fees, credits = self._abi.decode_result("totals", await self._view("totals", at=at))
-        return FeeTotals(Wei(fees), Wei(credits))
+        return FeeTotals(*await self._totals(at))
 
     def deploy(self, model_id: ModelId, scoring_digest: Digest, fee: Wei, answer_window: int) -> Call:
         """`deploy`."""
@@ -102,16 +83,3 @@ class ModelDeployment:
     def retire(self, deployment_id: DeploymentId) -> Call:
         """`retire`."""
         return self._call("retire", deployment_id)
-
-    def withdraw(self) -> Call:
-        """`withdraw`: the sender's own credits."""
-        return self._call("withdraw")
-
-    def _call(self, function: str, *arguments: Any, value: Wei = Wei(0)) -> Call:  # noqa: B008  # a NewType is its int
-        return Call(self.address, self._abi.encode_call(function, *arguments), value)
-
-    async def _view(self, function: str, *arguments: Any, at: At) -> bytes:
-        return await self.chain.call(self.address, self._abi.encode_call(function, *arguments), at)
-
-    async def _read(self, function: str, *arguments: Any, at: At) -> Any:
-        return self._abi.decode_result(function, await self._view(function, *arguments, at=at))[0]

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
-from eth_utils.address import to_checksum_address
-
+from hessian.chain.binding import Call, ContractBinding
 from hessian.chain.blocks import Receipt
 from hessian.chain.client import At, Chain
-from hessian.chain.encoding import contract_abi, record_from_abi, record_to_abi
+from hessian.chain.encoding import record_from_abi, record_to_abi
 from hessian.chain.events import RepositoryEvent, decode, decode_all
 from hessian.chain.records import CohortRecord, ModelRecord, ModelState, RoundRecord, RoundState, Terms, Totals
 from hessian.errors import NotFound
@@ -28,26 +24,11 @@ class RoundUnknown(NotFound):
     """The contract has no such round."""
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """What a transaction does: who is called, with which bytes and how much ether."""
-
-    to: Address
-    data: bytes
-    value: Wei = Wei(0)  # noqa: RUF009  # a NewType is its int
-
-
-class ModelRepository:
-    """The training market at one address.
-
-    Reads take the block to read at and raise ContractRefused, BlockUnknown or ChainUnavailable besides what they name. Everything that
-    writes only builds a `Call`: it leaves through the outbox.
-    """
+class ModelRepository(ContractBinding):
+    """The training market at one address."""
 
     def __init__(self, chain: Chain, address: Address) -> None:
-        self.chain = chain
-        self.address = Address(str(to_checksum_address(address)))
-        self._abi = contract_abi("ModelRepository")
+        super().__init__("ModelRepository", chain, address)
 
     async def events(self, first: BlockNumber, last: BlockNumber) -> list[RepositoryEvent]:
         """Every event of the blocks first…last, in order. Raises ChainUnavailable, Undecodable."""
@@ -82,22 +63,13 @@ class ModelRepository:
         """The round context of PROTOCOL §4 as the contract computes it, 32 bytes."""
         return bytes(await self._read("contextOf", round_id, at=at))
 
-    async def credit_of(self, account: Address, at: At) -> Wei:
-        """What an account may withdraw."""
-        return Wei(await self._read("creditOf", account, at=at))
-
     async def model_count(self, at: At) -> int:
         """Models are numbered 1…model_count."""
         return int(await self._read("modelCount", at=at))
 
-    async def minimum_window(self, at: At) -> int:
-        """The shortest window that this deployment accepts, in seconds."""
-        return int(await self._read("minimumWindow", at=at))
-
     async def totals(self, at: At) -> Totals:
         """The tracked accounts."""
-        escrow, bonds, credits = self._abi.decode_result("totals", await self._view("totals", at=at))
-        return Totals(Wei(escrow), Wei(bonds), Wei(credits))
+        return Totals(*await self._totals(at))
 
     def create_model(self, terms: Terms, manifest_digest: Digest, weights_digest: Digest) -> Call:
         """`createModel`, paid with the terms' escrow."""
@@ -138,16 +110,3 @@ class ModelRepository:
     def close_model(self, model_id: ModelId) -> Call:
         """`closeModel`."""
         return self._call("closeModel", model_id)
-
-    def withdraw(self) -> Call:
-        """`withdraw`: the sender's own credits."""
-        return self._call("withdraw")
-
-    def _call(self, function: str, *arguments: Any, value: Wei = Wei(0)) -> Call:  # noqa: B008  # a NewType is its int
-        return Call(self.address, self._abi.encode_call(function, *arguments), value)
-
-    async def _view(self, function: str, *arguments: Any, at: At) -> bytes:
-        return await self.chain.call(self.address, self._abi.encode_call(function, *arguments), at)
-
-    async def _read(self, function: str, *arguments: Any, at: At) -> Any:
-        return self._abi.decode_result(function, await self._view(function, *arguments, at=at))[0]

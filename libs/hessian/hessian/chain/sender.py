@@ -11,10 +11,10 @@ from enum import StrEnum
 
 from eth_account.signers.local import LocalAccount
 
+from hessian.chain.binding import Call
 from hessian.chain.blocks import BlockUnknown, NodeAnswerInvalid, Receipt, TransactionHash, hash_text, quantity
 from hessian.chain.client import Chain
 from hessian.chain.encoding import ContractRefused
-from hessian.chain.repository import Call
 from hessian.chain.rpc import NodeRefused
 from hessian.errors import ChainUnavailable
 from hessian.identifiers import Address

@@ -8,8 +8,8 @@ from functools import cache
 
 import structlog
 
+from hessian.chain.binding import Call
 from hessian.chain.encoding import contract_abi
-from hessian.chain.repository import Call
 
 _WORDS = {"roundId": "round", "cohortId": "cohort", "modelId": "model"}
 _WORD_BYTES = 32

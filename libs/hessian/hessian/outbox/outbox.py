@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 from sqlalchemy import event, select
 from sqlalchemy.dialects.postgresql import insert
 
-from hessian.chain.repository import Call
+from hessian.chain.binding import Call
 from hessian.errors import Conflict
 from hessian.identifiers import Address
 from hessian.outbox.tables import OutboxRow, TransactionState

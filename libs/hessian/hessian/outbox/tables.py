@@ -13,7 +13,7 @@ from sqlalchemy import BigInteger, Index, LargeBinary, String, Text, UniqueConst
 from sqlalchemy.orm import Mapped, declared_attr, mapped_column
 from sqlalchemy.types import TypeDecorator
 
-from hessian.chain.repository import Call
+from hessian.chain.binding import Call
 from hessian.errors import Violated
 from hessian.identifiers import Address, Wei
 from hessian.postgres.columns import AddressColumn, BigId, CreatedAt, UpdatedAt, WeiColumn

@@ -12,9 +12,9 @@ from datetime import UTC, datetime, timedelta
 import structlog
 from sqlalchemy import select
 
+from hessian.chain.binding import Call
 from hessian.chain.blocks import Receipt
 from hessian.chain.records import RoundState
-from hessian.chain.repository import Call
 from hessian.errors import Violated
 from hessian.identifiers import RoundId
 from hessian.outbox.tables import TransactionState
