@@ -21,13 +21,13 @@ from devstack.demo.quotes import FEE, Quote, Served, percent, sentence_of
 from hessian.identifiers import Wei
 from hessian.learning.columns import Numeric
 from hessian.learning.features import FeatureSpecification
+from hessian.learning.plain import BILLION
 from hessian.lending.decision import break_even_rate
 from hessian.lending.policy import RatePolicy
 
 BORROWERS_ETHER = Wei(2 * 10**16)
 _ANSWER_WINDOW = 3600
 _DAY = 86_400
-_IMPOSSIBLE = 999_999_999
 _DONE = ("quoted", "unreadable", "expired", "failed")
 SAFE, INSIDE, OUTSIDE = "a safe borrower", "one just inside the cutoff", "one just outside it"
 RISKY, OPEN, IMPOSSIBLE = "a risky borrower", "the same, openly", "one with an impossible number"
@@ -123,8 +123,7 @@ class Lending:
         return borrower
 
     def _apply_impossibly(self, served: Served, specification: FeatureSpecification, rows: Table, borrower: Borrower) -> str:
-        features = _named(specification, rows, 0)
-        features[next(feature.name for feature in specification.features if isinstance(feature, Numeric))] = _IMPOSSIBLE
+        features = _impossible(specification, _named(specification, rows, 0))
         try:
             borrower.apply(served.deployment["deployment_id"], features, FEE)
         except RequestRefused as refusal:
@@ -164,6 +163,14 @@ def _policy(probabilities: Sequence[int], specification: FeatureSpecification) -
     }  # fmt: skip
     highest = break_even_rate(RatePolicy(**policy), cutoff)
     return policy | {"cap_bps": -(-highest // policy["tier_step_bps"]) * policy["tier_step_bps"], "reasons": reasons}
+
+
+def _impossible(specification: FeatureSpecification, features: dict[str, Any]) -> dict[str, Any]:
+    """The same with a number beyond its legal range; without the first feature where there are only categories."""
+    for feature in specification.features:
+        if isinstance(feature, Numeric):
+            return features | {feature.name: feature.maximum // BILLION + 1}
+    return {name: value for name, value in features.items() if name != specification.features[0].name}
 
 
 def _named(specification: FeatureSpecification, rows: Table, row: int) -> dict[str, Any]:

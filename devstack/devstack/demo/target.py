@@ -20,10 +20,11 @@ from devstack.demo import lending_club
 from devstack.demo.case import Shards, Table
 from hessian.artifacts.manifest import ModelManifest
 from hessian.identifiers import ErrorUnits
-from hessian.learning.affine import bounds_for, descend, descend_float64, gradient_map, initial_weights, step_size
+from hessian.learning.affine import bounds_for, descend, descend_float64, gradient_map, initial_weights, settle, step_size
 from hessian.learning.descent import Answered, minimiser, search
 from hessian.learning.features import FloatMatrix, IntMatrix
 from hessian.learning.fitting import Outline, fit
+from hessian.learning.local_steps import member_map
 from hessian.learning.metrics import auc, auc_standard_error, scores, validation_error
 from hessian.learning.objective import STEP_BITS
 from hessian.learning.plain import BILLION
@@ -107,26 +108,33 @@ def _squares(features: FloatMatrix, labels: FloatMatrix, others: FloatMatrix, ot
 
 
 def replayed(manifest: ModelManifest, shards: Shards, rounds: int) -> FloatMatrix:
-    """The weights after so many rounds without encryption: plain steps in float64 on all rows in one place, other methods in the very
-    integers, because they choose between steps by their error."""
+    """The weights after so many rounds without encryption: plain steps in float64 on all rows in one place, everything else in the very
+    integers, because it chooses between steps by their error, or depends on who holds which rows."""
     specification, bounds, objective = manifest.specification, manifest.bounds, manifest.objective
     validation = specification.matrix(shards.validation)
     parts = [specification.matrix(owner) for owner in shards.owners]
     start = initial_weights(int(validation[1].sum()), len(validation[1]), manifest.dimension, bounds, objective)
     unit = 2.0**bounds.weight_bits
-    if objective.method == "fixed":
+    if objective.method == "fixed" and objective.local_steps == 1:
         x, y = np.concatenate([part for part, _ in parts]), np.concatenate([part for _, part in parts])
         step = manifest.step / 2.0**STEP_BITS
         return descend_float64(real(x, specification.feature_bits), y.astype(np.float64), np.array(start) / unit, step, rounds)[-1]
     total = sum(len(labels) for _, labels in parts)
-    maps = [gradient_map(accumulate([part], manifest.dimension), total, specification.feature_bits, bounds, objective) for part in parts]
+    statistics = [accumulate([part], manifest.dimension) for part in parts]
+    maps = [member_map(owner, total, specification.feature_bits, bounds, objective, manifest.step) for owner in statistics]
+
+    def opened() -> list[int]:
+        return [sum(entries) for entries in zip(*(member.at(weights) for member in maps), strict=True)]
 
     def error(tried: Sequence[int]) -> ErrorUnits:
         return validation_error(tried, *validation, score_bits=manifest.score_bits, objective=objective)
 
     weights, answered = start, list[Answered]()
     for _ in range(rounds):
-        newest: Answered = (weights, [sum(entries) for entries in zip(*(member.at(weights) for member in maps), strict=True)])
+        if objective.local_steps > 1:
+            weights = settle(opened(), bounds)
+            continue
+        newest: Answered = (weights, opened())
         point: Answered = minimiser(answered, newest, bounds) if objective.method == "conjugate-gradients" else newest
         answered.append(newest)
         weights, _ = search(point[0], point[1], manifest.step, bounds, error)
