@@ -16,6 +16,7 @@ from exposition import declared, scrape
 from lender_node import DIMENSION, FEATURES, KEY_BITS, LenderNode, eventually, lender_settings, loans, running_lender
 from sqlalchemy import func, select, text
 
+import lender_api.__main__ as command
 from devstack.anvil import POCKET_MONEY, Anvil
 from devstack.contracts import Deployment
 from hessian.artifacts.manifest import ModelManifest
@@ -23,6 +24,7 @@ from hessian.artifacts.weights import EncryptedWeights
 from hessian.chain.records import ModelState
 from hessian.errors import KeyLost
 from hessian.identifiers import ModelId, Wei, digest_from_hex
+from hessian.postgres.engine import SchemaInUse
 from hessian.service import outbox_metrics
 from hessian.settings import DatabaseSettings
 from lender_api import metrics
@@ -119,6 +121,23 @@ async def test_start__wrong_passphrase__refuses_and_makes_nothing(settings: Sett
             pass
     assert raised.group_contains(KeyLost) if isinstance(raised.value, BaseExceptionGroup) else raised.type is KeyLost
     assert address not in str(raised.value)
+
+
+async def test_rotate_passphrase__of_the_lender__is_refused_while_it_runs_and_keeps_its_wallet(
+    settings: Settings, anvil: Anvil, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = tmp_path / "new.passphrase"
+    new.touch(mode=0o600)
+    new.write_text(secrets.token_urlsafe(32), encoding="utf-8")
+    monkeypatch.setattr(command, "Settings", lambda: settings)
+    async with running_lender(settings, anvil, workers=False) as node:
+        address = node.world.keys.address
+        with pytest.raises(SchemaInUse):
+            await command._rotate(new, asyncio.Event())
+    await command._rotate(new, asyncio.Event())
+    settings.passphrase_file.write_text(new.read_text(encoding="utf-8"), encoding="utf-8")
+    async with running_lender(settings, anvil, workers=False) as node:
+        assert node.world.keys.address == address
 
 
 BAD_WISHES: list[tuple[dict[str, Any], int, str]] = [

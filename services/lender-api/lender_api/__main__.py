@@ -1,4 +1,5 @@
-"""`python -m lender_api` serves; `python -m lender_api migrate` brings the schema to head and ends.
+"""`python -m lender_api` serves; `python -m lender_api migrate` brings the schema to head and ends, and
+`python -m lender_api rotate-passphrase <file>` puts the keys under the passphrase in that file and ends.
 
 API, outbox relay, background worker and pin audit live and die together: whichever ends takes the process with it.
 """
@@ -7,21 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from functools import partial
+from pathlib import Path
 
 from hessian.ipfs.audit import keep_pinned
 from hessian.logging import configure_logging
 from hessian.outbox.relay import Relay
 from hessian.postgres.engine import database_url
+from hessian.postgres.rotation import rotate_passphrase
 from hessian.service.metrics import serve_metrics
 from hessian.service.process import opened, run_service, serve
-from hessian.settings import market_of
+from hessian.settings import market_of, read_secret
 from hessian.tracing import start_tracing
 from lender_api import metrics
 from lender_api.app import create_app
 from lender_api.copies import Anchored
 from lender_api.handlers import handlers
-from lender_api.migration import migrate
+from lender_api.migration import migrate, require_head
 from lender_api.settings import Settings
+from lender_api.tables import VaultHeader
 from lender_api.worker import run
 from lender_api.world import open_world
 
@@ -44,6 +49,12 @@ async def _migrate(_: asyncio.Event) -> None:
     await asyncio.to_thread(migrate, url)
 
 
+async def _rotate(file: Path, _: asyncio.Event) -> None:
+    settings = Settings()
+    old, new = read_secret(settings.passphrase_file), read_secret(file)
+    print(await rotate_passphrase(database_url(settings), VaultHeader, old, new, require_head=require_head))
+
+
 def main() -> None:
     """The command line."""
     match sys.argv[1:]:
@@ -51,8 +62,10 @@ def main() -> None:
             run_service("lender-api", _serve)
         case ["migrate"]:
             run_service("lender-api", _migrate)
+        case ["rotate-passphrase", file]:
+            run_service("lender-api", partial(_rotate, Path(file)))
         case _:
-            sys.exit("usage: python -m lender_api [migrate]")
+            sys.exit("usage: python -m lender_api [migrate | rotate-passphrase <file with the new passphrase>]")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""`python -m owner_api` serves; `python -m owner_api migrate` brings the schema to head and ends.
+"""`python -m owner_api` serves; `python -m owner_api migrate` brings the schema to head and ends, and
+`python -m owner_api rotate-passphrase <file>` puts the keys under the passphrase in that file and ends.
 
 API, outbox relay, the workers of enrolments and applications, and the pin audit live and die together: whichever ends takes the process
 with it.
@@ -8,14 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from functools import partial
+from pathlib import Path
 
 from hessian.ipfs.audit import keep_pinned
 from hessian.logging import configure_logging
 from hessian.outbox.relay import Relay
 from hessian.postgres.engine import database_url
+from hessian.postgres.rotation import rotate_passphrase
 from hessian.service.metrics import serve_metrics
 from hessian.service.process import opened, run_service, serve
-from hessian.settings import market_of
+from hessian.settings import market_of, read_secret
 from hessian.tracing import start_tracing
 from owner_api import metrics
 from owner_api.app import create_app
@@ -24,8 +28,10 @@ from owner_api.copies import Anchored
 from owner_api.datasets.service import sweep
 from owner_api.enrollments import worker
 from owner_api.handlers import handlers
-from owner_api.migration import migrate
+from owner_api.migration import migrate, require_head
+from owner_api.owners.wallets import rewrap_wallets
 from owner_api.settings import OwnerApiSettings
+from owner_api.tables import Header
 from owner_api.world import open_world
 
 
@@ -50,6 +56,16 @@ async def _migrate(_: asyncio.Event) -> None:
     await asyncio.to_thread(migrate, url)
 
 
+async def _rotate(file: Path, _: asyncio.Event) -> None:
+    settings = OwnerApiSettings()
+    old, new = read_secret(settings.passphrase_file), read_secret(file)
+    print(
+        await rotate_passphrase(
+            database_url(settings), Header, old, new, require_head=require_head, also=partial(rewrap_wallets, work=settings.keystore_work)
+        )
+    )
+
+
 def main() -> None:
     """The command line."""
     match sys.argv[1:]:
@@ -57,8 +73,10 @@ def main() -> None:
             run_service("owner-api", _serve)
         case ["migrate"]:
             run_service("owner-api", _migrate)
+        case ["rotate-passphrase", file]:
+            run_service("owner-api", partial(_rotate, Path(file)))
         case _:
-            sys.exit("usage: python -m owner_api [migrate]")
+            sys.exit("usage: python -m owner_api [migrate | rotate-passphrase <file with the new passphrase>]")
 
 
 if __name__ == "__main__":

@@ -6,18 +6,24 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from sqlalchemy import URL, MetaData, make_url, text
+from sqlalchemy import URL, MetaData, event, make_url, text
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError, TimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
 
-from hessian.errors import DatabaseUnavailable
+from hessian.errors import Conflict, DatabaseUnavailable
 from hessian.postgres.session import Session
 from hessian.settings import BadSettings, DatabaseSettings, read_secret
 
 POOL_SIZE = 8
 LOCK_TIMEOUT_MS = 10_000
 _DRIVER = "postgresql+psycopg"
+_IN_USE = "hashtextextended(current_schema() || ' in use', 0)"
 _NOT_LET_IN = re.compile(r"(password|peer|ident|SCRAM) authentication failed|no pg_hba|(role|database) \S+ does not exist")
+
+
+class SchemaInUse(Conflict):
+    """A service runs on this database: stop it first."""
 
 
 def naming_metadata() -> MetaData:
@@ -70,6 +76,19 @@ def database_url(settings: DatabaseSettings) -> URL:
     return url.set(password=read_secret(settings.database_password_file))
 
 
+async def require_alone(session: Session) -> None:
+    """Keep every service out of this schema until the transaction ends. Raises SchemaInUse when one is in it."""
+    if not (await session.execute(text(f"select pg_try_advisory_xact_lock({_IN_USE})"))).scalar_one():
+        raise SchemaInUse
+
+
+def _announce(connection: DBAPIConnection, _record: object) -> None:
+    cursor = connection.cursor()
+    cursor.execute(f"select pg_advisory_lock_shared({_IN_USE})")
+    cursor.close()
+    connection.commit()
+
+
 def unavailable(error: Exception) -> DatabaseUnavailable:
     """What a failed connection is to us: nobody there, or somebody who does not let this role in."""
     if found := _NOT_LET_IN.search(str(error)):
@@ -80,8 +99,12 @@ def unavailable(error: Exception) -> DatabaseUnavailable:
 
 
 @asynccontextmanager
-async def open_database(url: URL | str, *, pool_seconds: float = 10.0) -> AsyncIterator[Database]:
-    """Open the pool for the life of a service; whoever finds every connection taken waits `pool_seconds` for one."""
+async def open_database(url: URL | str, *, pool_seconds: float = 10.0, alone: bool = False) -> AsyncIterator[Database]:
+    """Open the pool for the life of a service; whoever finds every connection taken waits `pool_seconds` for one.
+
+    Each connection holds a shared lock on the schema's name while it is open: `require_alone` sees by it whether a service runs. Who calls
+    that opens with `alone`, and holds none.
+    """
     engine = create_async_engine(
         url,
         pool_size=POOL_SIZE,
@@ -91,6 +114,8 @@ async def open_database(url: URL | str, *, pool_seconds: float = 10.0) -> AsyncI
         hide_parameters=True,  # an error that quotes a statement would quote sealed values, keystores and tokens' hashes with it
         connect_args={"options": f"-c lock_timeout={LOCK_TIMEOUT_MS} -c timezone=UTC", "connect_timeout": 10},
     )
+    if not alone:
+        event.listen(engine.sync_engine, "connect", _announce)
     try:
         yield Database(engine)
     finally:

@@ -1,7 +1,8 @@
-"""Secrets at rest: AES-256-GCM columns under a key from the passphrase file (ARCHITECTURE, "At rest").
+"""Secrets at rest: AES-256-GCM columns under the vault's key, which lies in the header row under the passphrase (ARCHITECTURE, "At rest").
 
 The associated data is purpose + id, so that a sealed value moved to another row or column does not open. The header row pins the key: with
-another passphrase the service stops instead of writing values that nobody can open again.
+another passphrase the service stops instead of writing values that nobody can open again. A new passphrase wraps the same key anew: nothing
+that was sealed, and no key that was derived, changes with it.
 """
 
 from __future__ import annotations
@@ -14,22 +15,33 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sqlalchemy import LargeBinary, SmallInteger, insert, select
 from sqlalchemy.orm import Mapped, mapped_column
 
-from hessian.errors import KeyLost
+from hessian.errors import KeyLost, Refused
 from hessian.postgres.session import Session
 
 NONCE_BYTES = 12
 SALT_BYTES = 16
-_SCRYPT = {"n": 2**15, "r": 8, "p": 1, "maxmem": 64 * 2**20, "dklen": 32}
+KEY_BYTES = 32
+_SCRYPT = {"n": 2**15, "r": 8, "p": 1, "maxmem": 64 * 2**20, "dklen": KEY_BYTES}
 _CHECK = b"hessian vault 1"
+_HEADER = "header"
+
+
+class VaultEmpty(Refused):
+    """There are no keys in this database yet: start the service once."""
+
+
+class PassphraseUnchanged(Refused):
+    """The new passphrase is the old one."""
 
 
 class VaultHeader:
-    """Mixin for the table that holds one row: the salt, and a sealed constant that proves the passphrase."""
+    """Mixin for the table that holds one row: the salt, the wrapped key, and a sealed constant that proves the passphrase."""
 
     __tablename__ = "vault_header"
 
     id: Mapped[int] = mapped_column(SmallInteger, primary_key=True, default=1)
     salt: Mapped[bytes] = mapped_column(LargeBinary)
+    wrapped_key: Mapped[bytes | None] = mapped_column(LargeBinary)  # absent: the stretched passphrase itself, as vaults once began
     check: Mapped[bytes] = mapped_column(LargeBinary)
 
 
@@ -56,6 +68,11 @@ class Vault:
         """A 32-byte key for one purpose (file encryption, row fingerprints), so that no key serves two."""
         return hashlib.blake2b(purpose.encode(), key=self._key, digest_size=32).digest()
 
+    def wrapped(self, passphrase: str) -> tuple[bytes, bytes]:
+        """(salt, this vault's key under the passphrase), for the header."""
+        salt = secrets.token_bytes(SALT_BYTES)
+        return salt, Vault(_stretch(passphrase, salt)).seal("vault key", _HEADER, self._key)
+
 
 def _associated(purpose: str, identity: str) -> bytes:
     return f"{purpose}\x1f{identity}".encode()
@@ -67,14 +84,41 @@ async def open_vault(session: Session, header: type[VaultHeader], passphrase: st
     Raises KeyLost with the wrong passphrase: nothing is generated silently in its place.
     """
     row = (await session.execute(select(header))).scalar_one_or_none()
+    if row is not None:
+        return _opened(row, passphrase)
+    vault = Vault(secrets.token_bytes(KEY_BYTES))
+    salt, wrapped_key = vault.wrapped(passphrase)
+    check = vault.seal("check", _HEADER, _CHECK)
+    await session.execute(insert(header).values(id=1, salt=salt, wrapped_key=wrapped_key, check=check))
+    return vault
+
+
+async def rewrap(session: Session, header: type[VaultHeader], old: str, new: str) -> bool:
+    """Put the vault's key under another passphrase. False when it is under the new one already: an earlier call got that far.
+
+    Raises PassphraseUnchanged, VaultEmpty, and KeyLost when neither passphrase opens the vault.
+    """
+    if old == new:
+        raise PassphraseUnchanged
+    row = (await session.execute(select(header).with_for_update())).scalar_one_or_none()
     if row is None:
-        salt = secrets.token_bytes(SALT_BYTES)
-        vault = Vault(_stretch(passphrase, salt))
-        await session.execute(insert(header).values(id=1, salt=salt, check=vault.seal("check", "header", _CHECK)))
-        return vault
-    vault = Vault(_stretch(passphrase, row.salt))
+        raise VaultEmpty
     try:
-        vault.open("check", "header", row.check)
+        vault = _opened(row, old)
+    except KeyLost:
+        _opened(row, new)
+        return False
+    row.salt, row.wrapped_key = vault.wrapped(new)
+    await session.flush()
+    return True
+
+
+def _opened(row: VaultHeader, passphrase: str) -> Vault:
+    """Raises KeyLost."""
+    outer = Vault(_stretch(passphrase, row.salt))
+    try:
+        vault = outer if row.wrapped_key is None else Vault(outer.open("vault key", _HEADER, row.wrapped_key))
+        vault.open("check", _HEADER, row.check)
     except KeyLost as error:
         raise KeyLost("the passphrase in HESSIAN_PASSPHRASE_FILE does not open the keys in this database") from error
     return vault

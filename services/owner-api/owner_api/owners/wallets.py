@@ -19,6 +19,7 @@ from hessian.errors import KeyLost
 from hessian.identifiers import Address
 from hessian.outbox.relay import SignerUnknown
 from hessian.postgres.engine import Database
+from hessian.postgres.session import Session
 from owner_api.tables import Owner
 
 
@@ -37,9 +38,9 @@ class Wallets:
         key = secrets.token_bytes(32)
         account: LocalAccount = Account.from_key(key)
         address = Address(str(account.address))
-        keystore = await asyncio.to_thread(create_keyfile_json, key, self._passphrase, kdf="scrypt", iterations=self._work)
+        keystore = await asyncio.to_thread(_locked, key, self._passphrase, self._work)
         self._opened[address] = account
-        return address, dict(keystore)
+        return address, keystore
 
     async def signer_of(self, address: Address) -> LocalAccount:
         """The account of an owner of this node. Raises SignerUnknown, KeyLost."""
@@ -53,8 +54,24 @@ class Wallets:
             keystore = (await session.execute(select(Owner.keystore).where(Owner.address == address))).scalar_one_or_none()
         if keystore is None:
             raise SignerUnknown
-        try:
-            key = await asyncio.to_thread(decode_keyfile_json, keystore, self._passphrase)
-        except ValueError as error:  # eth-keyfile's word for a wrong passphrase
-            raise KeyLost(f"the wallet {address} cannot be opened with this passphrase") from error
-        return cast(LocalAccount, Account.from_key(key))
+        return cast(LocalAccount, Account.from_key(await asyncio.to_thread(_key_in, keystore, self._passphrase, address)))
+
+
+async def rewrap_wallets(session: Session, old: str, new: str, *, work: int) -> None:
+    """Put every owner's key under another passphrase, each with scrypt twice. Raises KeyLost."""
+    for owner in (await session.execute(select(Owner).order_by(Owner.number).with_for_update())).scalars():
+        key = await asyncio.to_thread(_key_in, owner.keystore, old.encode(), owner.address)
+        owner.keystore = await asyncio.to_thread(_locked, key, new.encode(), work)
+    await session.flush()
+
+
+def _locked(key: bytes, passphrase: bytes, work: int) -> dict[str, Any]:
+    return dict(create_keyfile_json(key, passphrase, kdf="scrypt", iterations=work))
+
+
+def _key_in(keystore: dict[str, Any], passphrase: bytes, address: Address) -> bytes:
+    """Raises KeyLost."""
+    try:
+        return bytes(decode_keyfile_json(keystore, passphrase))
+    except ValueError as error:  # eth-keyfile's word for a wrong passphrase
+        raise KeyLost(f"the wallet {address} cannot be opened with this passphrase") from error
