@@ -1,6 +1,7 @@
 """The drill of docs/operations.md: a node loses its database, its secrets and its datasets in mid-training, and goes on from their backup.
 
-Chain and IPFS stay as they are: they are public, and no part of a node's backup.
+Chain and IPFS stay as they are: they are public, and no part of a node's backup. Afterwards the lender alone gets back a database from
+before its first round.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
-from whole_stack import WholeStack, running_stack
+from whole_stack import WholeStack, eventually, running_stack
 
 from devstack.demo.parties import DataOwner
 from devstack.postgres import SUPERUSER, Postgres, write_secret
@@ -23,18 +26,22 @@ from devstack.processes import free_port, stop_all
 from devstack.services import SERVICES
 from devstack.stack import DATABASE, Stack
 from hessian.chain.events import ModelClosed, RoundFailed, RoundSettled
-from hessian.identifiers import ModelId
+from hessian.identifiers import ModelId, RoundId
 
 LENDER = next(service for service in SERVICES if service.name == "lender-api")
 
 
 @dataclass
 class Restored:
-    """A node in mid-training whose state is back where it was; its services do not run yet."""
+    """A node in mid-training whose state is back where it was; its services do not run yet.
+
+    `older` is the dump of the lender's schema before any round.
+    """
 
     whole: WholeStack
     owners: list[DataOwner]
     model_id: ModelId
+    older: Path
 
 
 @dataclass
@@ -65,7 +72,10 @@ def restored(tmp_path_factory: pytest.TempPathFactory, built_contracts: Path) ->
     place = tmp_path_factory.mktemp("drill")
     with running_stack(place / "stack", {"job_processes": "1"}) as whole:
         owners = [whole.owner(name, rows, seed=rows) for name, rows in (("first", 200), ("second", 190))]
-        model_id = ModelId(whole.open_model(cohort_size=2, max_rounds=2)["model_id"])
+        model_id = ModelId(whole.open_model(cohort_size=2, max_rounds=3)["model_id"])
+        older = place / "older.dump"
+        with older.open("wb") as dump:
+            postgres_tool(whole.stack, "pg_dump", "--format=custom", f"--schema={LENDER.schema}", DATABASE, output=dump.fileno())
         for owner in owners:
             owner.enrol(model_id)
         whole.event(RoundSettled, model_id)
@@ -74,7 +84,7 @@ def restored(tmp_path_factory: pytest.TempPathFactory, built_contracts: Path) ->
         backup.take(whole.stack)
         lose(whole.stack)
         backup.restore(whole.stack)
-        yield Restored(whole, owners, model_id)
+        yield Restored(whole, owners, model_id, older)
 
 
 def lose(stack: Stack) -> None:
@@ -137,10 +147,48 @@ def test_start__restored_in_mid_training_and_rotated__the_keys_open_and_the_next
 
     second = whole.event(RoundSettled, model_id, 2)
     assert whole.events(RoundFailed, model_id) == []
+    for owner in restored.owners:
+        eventually(partial(owner.get, "/v1/contributions"), partial(is_settled_in, second.round_id))
+    calls = whole.calls()
+    assert (calls["reportRound"], calls["unlock"]) == (2, 4)
+
+
+def test_start__lender_restored_from_before_its_first_round__the_rounds_come_back_and_the_last_one_settles(restored: Restored) -> None:
+    whole, stack, model_id = restored.whole, restored.whole.stack, restored.model_id
+    before = rounds_of(whole, 2)
+    stop_all([stack.services.pop(LENDER.name)])
+    with restored.older.open("rb") as dump:
+        postgres_tool(stack, "pg_restore", "--clean", "--exit-on-error", f"--dbname={DATABASE}", given=dump.fileno())
+    stack.start_service(LENDER)
+    stack.wait_for(LENDER)
+
+    third = whole.event(RoundSettled, model_id, 3)
+    assert whole.events(RoundFailed, model_id) == []
     whole.event(ModelClosed, model_id, final=True)
     for owner in restored.owners:
-        assert whole.contribution(owner, "settled")["round_id"] == second.round_id
+        assert whole.contribution(owner, "settled")["round_id"] == third.round_id
+    assert [known(entry) for entry in rounds_of(whole, 3)[:2]] == [known(entry) for entry in before[:2]]
     whole.withdraw(whole.lender, *restored.owners)
     calls = whole.calls()
-    assert (calls["openRound"], calls["submitGradient"], calls["unlock"], calls["reportRound"]) == (2, 4, 4, 2)
+    assert (calls["openRound"], calls["submitGradient"], calls["unlock"], calls["reportRound"]) == (3, 6, 6, 3)
     whole.require_conserved(model_id)
+
+
+def is_settled_in(round_id: RoundId, page: dict[str, Any]) -> bool:
+    """Whether an owner's contributions say that this round is settled."""
+    return any(item["round_id"] == round_id and item["state"] == "settled" for item in page["items"])
+
+
+def rounds_of(whole: WholeStack, count: int) -> list[dict[str, Any]]:
+    """The lender's own rows of its only model's rounds, once so many are settled."""
+    (model,) = whole.lender.get("/v1/models")["items"]
+
+    def enough(page: dict[str, Any]) -> bool:
+        return sum(entry["settled_at"] is not None for entry in page["items"]) >= count
+
+    return list(eventually(partial(whole.lender.get, f"/v1/models/{model['id']}/rounds"), enough)["items"])
+
+
+def known(entry: dict[str, Any]) -> dict[str, Any]:
+    """What the chain knows of a round."""
+    return {name: value for name, value in entry.items() if name != "created_at"}

@@ -25,6 +25,7 @@ from lender_api.app import create_app
 from lender_api.copies import Anchored
 from lender_api.handlers import handlers
 from lender_api.migration import migrate, require_head
+from lender_api.rounds.recovery import catch_up_all
 from lender_api.settings import Settings
 from lender_api.tables import VaultHeader
 from lender_api.worker import run
@@ -39,6 +40,7 @@ async def _serve(stop: asyncio.Event) -> None:
         relay = Relay(world.database, world.chain, world.outbox, world.keys.signer_of, handlers(world))
         tasks.create_task(relay.run(stop), name="relay")
         tasks.create_task(keep_pinned(world.store, Anchored(world.database), stop), name="pin audit")
+        tasks.create_task(catch_up_all(world, stop), name="recovery")
         tasks.create_task(run(world, stop), name="worker")
         tasks.create_task(serve(create_app(world), settings, stop), name="api")
         tasks.create_task(serve_metrics(metrics.reads(world), settings, stop), name="metrics")

@@ -15,6 +15,7 @@ from hessian.chain.client import Chain, open_chain
 from hessian.chain.contracts import bind_contracts
 from hessian.chain.deployment import ModelDeployment
 from hessian.chain.repository import ModelRepository
+from hessian.identifiers import BlockNumber
 from hessian.ipfs.kubo import open_store
 from hessian.ipfs.store import ContentStore
 from hessian.outbox.outbox import Outbox
@@ -48,6 +49,8 @@ class World:
     outbox: Outbox[tables.Outbox]
     node_tokens: NodeTokens
     minimum_key_bits: int
+    first_block: BlockNumber
+    """Nothing on chain that is ours is older."""
     to_prepare: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when a model or a deployment was committed that the worker has to take on."""
     lookups: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LOOKUPS))
@@ -84,6 +87,7 @@ async def open_world(settings: Settings) -> AsyncIterator[World]:
             outbox=Outbox(tables.Outbox),
             node_tokens=tokens,
             minimum_key_bits=settings.minimum_key_bits,
+            first_block=BlockNumber(settings.repository_block),
         )
 
 

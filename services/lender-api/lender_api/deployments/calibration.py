@@ -19,7 +19,6 @@ from hessian.learning.scoring import ScoringScale, scale_for
 from hessian.postgres.session import Session
 from lender_api.models import service as models
 from lender_api.rounds.history import weights_of
-from lender_api.rounds.service import manifest_of
 from lender_api.tables import Model
 from lender_api.validation_sets import service as validation_sets
 from lender_api.world import World
@@ -49,7 +48,7 @@ async def calibrate(session: Session, world: World, model: Model, *, blinding_bi
     record = await world.repository.model(ModelId(model.model_id), await world.chain.final_block())
     if not record.is_trained:
         raise ModelNotTrained(f"the model is {record.state.name.lower()}: only one that reached its target can be deployed")
-    manifest = await manifest_of(session, world, model)
+    manifest = await models.manifest_of(session, world, model)
     row = await weights_of(session, model, record.weights_digest)
     rows = await validation_sets.get(session, model.validation_set_id)
     columns = await validation_sets.cells(session, world, rows, manifest.specification.columns)

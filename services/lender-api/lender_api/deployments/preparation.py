@@ -22,8 +22,8 @@ from hessian.postgres.session import Session
 from lender_api.deployments.service import DEPLOY
 from lender_api.deployments.states import DeploymentState, move_to
 from lender_api.models.preparation import put_pinned
+from lender_api.models.service import manifest_of
 from lender_api.rounds.history import weights_of
-from lender_api.rounds.service import manifest_of
 from lender_api.sending import send
 from lender_api.tables import Deployment, Model, ModelKey
 from lender_api.world import World

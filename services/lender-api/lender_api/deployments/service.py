@@ -18,7 +18,6 @@ from lender_api.deployments.schemas import CreateDeployment
 from lender_api.deployments.states import DeploymentState, move_to
 from lender_api.models import service as models
 from lender_api.models.conclusion import EventMissing
-from lender_api.rounds.service import manifest_of
 from lender_api.sending import send
 from lender_api.tables import Deployment
 from lender_api.world import World
@@ -53,7 +52,7 @@ async def create(session: Session, world: World, request: CreateDeployment) -> D
     if request.answer_window < least:
         raise WindowTooShort(f"answer_window: this contract takes windows of {least} s and longer, not {request.answer_window} s")
     calibrated = await calibrate(session, world, model, blinding_bits=request.blinding_bits, bands=request.bands)
-    manifest = await manifest_of(session, world, model)
+    manifest = await models.manifest_of(session, world, model)
     policy.check_against([feature.name for feature in manifest.specification.features])
     deployment = Deployment(
         id=uuid.uuid4(),

@@ -16,6 +16,7 @@ from hessian.postgres.session import Session
 from lender_api import tables
 from lender_api.models.service import by_chain_id, send_close, take_over
 from lender_api.models.states import ModelState, follow_chain, move_to
+from lender_api.rounds.recovery import catch_up
 from lender_api.rounds.schemas import Outcome, done, foreign, pending
 from lender_api.tables import Model
 from lender_api.world import World
@@ -26,10 +27,12 @@ class EventMissing(Violated):
 
 
 async def conclude(world: World, model_id: ModelId) -> Outcome:
-    """Idempotent. Raises ModelUnknown (of the chain), ChainUnavailable."""
-    record = await world.repository.model(model_id, await world.chain.final_block())
+    """Idempotent. Raises ModelUnknown (of the chain), ChainUnavailable, and what `catch_up` raises."""
+    block = await world.chain.final_block()
+    record = await world.repository.model(model_id, block)
     if record.lender != world.keys.address:
         return foreign()
+    await catch_up(world, model_id, block, record)
     async with world.database.begin() as session:
         model = await by_chain_id(session, model_id)
         if model is None:

@@ -7,13 +7,15 @@ import uuid
 
 from sqlalchemy import String, cast, event, func, select
 
+from hessian.artifacts.manifest import ModelManifest
 from hessian.chain.records import ModelRecord
 from hessian.errors import Conflict, Malformed, NotFound, Unavailable
-from hessian.identifiers import ModelId, Wei
+from hessian.identifiers import Address, ModelId, Wei
 from hessian.learning.columns import Label
 from hessian.learning.fitting import Outline
 from hessian.paillier.keys import MINIMUM_BITS
 from hessian.postgres.session import Session
+from hessian.service import transfers
 from lender_api.models.fit import fit_model
 from lender_api.models.schemas import CreateModel, WeightsRead
 from lender_api.models.states import ModelState, follow_chain
@@ -111,22 +113,27 @@ async def create(session: Session, world: World, request: CreateModel) -> Model:
 
 
 async def _require_balance(session: Session, world: World, escrow: Wei) -> None:
-    """Raises BalanceTooLow, counting the escrows of models that are still on their way.
-
-    A preflight, so it reads the head: what the wallet was funded with a moment ago counts. What a mined creation took is gone from that
-    balance already.
-    """
-    await session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended("lender escrow", 0))))
-    mined = select(Outbox.subject).where(Outbox.purpose == CREATE, Outbox.block_number.is_not(None))
-    waiting = select(func.sum(Model.escrow_wei)).where(Model.state.in_(_ESCROW_NOT_LEFT), cast(Model.id, String).not_in(mined))
-    promised = Wei(int((await session.execute(waiting)).scalar_one() or 0))
+    """Raises BalanceTooLow. A preflight, so it reads the head: what the wallet was funded with a moment ago counts."""
+    leaving = await promised(session, world.keys.address)
     balance = await world.chain.balance(world.keys.address, await world.chain.head_block())
-    if balance < promised + escrow + GAS_RESERVE:
-        reserved = f", {promised} wei of it promised to models on their way" if promised else ""
+    if balance < leaving + escrow + GAS_RESERVE:
+        reserved = f", {leaving} wei of it promised to models and transfers on their way" if leaving else ""
         raise BalanceTooLow(
             f"the wallet {world.keys.address} holds {balance} wei{reserved}; this model needs {escrow} wei of escrow "
             f"and {GAS_RESERVE} wei for gas"
         )
+
+
+async def promised(session: Session, wallet: Address) -> Wei:
+    """Escrows of models on their way, and what else is about to leave the wallet: what a mined transaction took is gone from the balance.
+
+    Holds a lock until the transaction ends, so that of two promises at once the second one counts the first.
+    """
+    await session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended("lender escrow", 0))))
+    mined = select(Outbox.subject).where(Outbox.purpose == CREATE, Outbox.block_number.is_not(None))
+    waiting = select(func.sum(Model.escrow_wei)).where(Model.state.in_(_ESCROW_NOT_LEFT), cast(Model.id, String).not_in(mined))
+    escrows = int((await session.execute(waiting)).scalar_one() or 0)
+    return Wei(escrows + await transfers.promised(session, Outbox, wallet, besides=(CREATE,)))
 
 
 async def get(session: Session, identity: uuid.UUID) -> Model:
@@ -146,6 +153,12 @@ async def by_chain_id(session: Session, model_id: ModelId) -> Model | None:
     if model is None and (await session.execute(select(Model.id).where(Model.state == ModelState.CREATING.value).limit(1))).first():
         raise CreationNotSettled
     return model
+
+
+async def manifest_of(session: Session, world: World, model: Model) -> ModelManifest:
+    """Our own published manifest."""
+    await session.refresh(model, ["manifest"])
+    return ModelManifest.from_bytes(model.manifest or b"", minimum_bits=world.minimum_key_bits)
 
 
 async def weights(session: Session, world: World, identity: uuid.UUID) -> WeightsRead:

@@ -22,8 +22,8 @@ from hessian.learning.scoring import ScoringScale
 from hessian.lending.policy import RatePolicy
 from hessian.paillier.decryption import PrivateKey
 from hessian.postgres.session import Session
+from lender_api.models.service import manifest_of
 from lender_api.rounds.history import weights_of
-from lender_api.rounds.service import manifest_of
 from lender_api.tables import Deployment, Model, ModelKey
 from lender_api.world import World
 

@@ -57,10 +57,15 @@ def follow(row: Round, record: RoundRecord) -> None:
 
 async def weights_of(session: Session, model: Model, digest: Digest) -> Weights:
     """The weights with this digest. Raises KeyLost: what the chain names as ours must be here."""
-    row = (await session.execute(select(Weights).where(Weights.model == model.id, Weights.digest == digest))).scalar_one_or_none()
+    row = await known_weights(session, model, digest)
     if row is None:
         raise KeyLost(f"the chain's weights {digest.hex()} of model {model.model_id} are not in this database: restore it from its backup")
     return row
+
+
+async def known_weights(session: Session, model: Model, digest: Digest) -> Weights | None:
+    """The weights with this digest, None while a restored database does not have them yet."""
+    return (await session.execute(select(Weights).where(Weights.model == model.id, Weights.digest == digest))).scalar_one_or_none()
 
 
 async def spoiled_evaluations(session: Session, cohort_id: CohortId) -> int:
@@ -98,14 +103,16 @@ async def page(session: Session, world: World, model: Model, *, after: int, limi
 
 
 async def on_opened(world: World, session: Session, row: tables.Outbox, receipt: Receipt | None) -> None:
-    """Outbox handler: a round has begun."""
+    """Outbox handler: a round has begun. One whose weights are still to be recovered is remembered by the next call about it."""
     if receipt is None or row.state is not TransactionState.FINAL:
         return
     for event in decode_all(receipt.logs, row.to):
         if isinstance(event, RoundOpened):
             model = await by_chain_id(session, event.model_id)
-            if model is not None:
-                _, record, cohort = await _see(world, event.round_id)
+            if model is None:
+                continue
+            _, record, cohort = await _see(world, event.round_id)
+            if await known_weights(session, model, record.weights_digest) is not None:
                 await remember(session, model, event.round_id, record, cohort)
 
 

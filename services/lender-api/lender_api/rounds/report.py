@@ -23,11 +23,12 @@ from hessian.paillier.ciphertext import add
 from hessian.paillier.decryption import PrivateKey
 from hessian.postgres.session import Session
 from lender_api.models.preparation import put_pinned
+from lender_api.models.service import manifest_of
 from lender_api.rounds import submissions
 from lender_api.rounds.evaluation import Step, evaluate
 from lender_api.rounds.history import answered_gradients, weights_of
 from lender_api.rounds.schemas import Outcome, done, foreign, pending, superseded
-from lender_api.rounds.service import REPORT, NotYetFinal, Seen, context_of, manifest_of, own_rows, see
+from lender_api.rounds.service import REPORT, NotYetFinal, Seen, context_of, own_rows, see
 from lender_api.sending import send
 from lender_api.tables import Model, ModelKey, Round, ValidationSet, Weights
 from lender_api.validation_sets.service import cells

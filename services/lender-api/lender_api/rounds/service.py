@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hessian.artifacts.manifest import ModelManifest
 from hessian.chain.blocks import Block
 from hessian.chain.records import CohortRecord, ModelRecord, RoundRecord, RoundState
 from hessian.chain.records import ModelState as ChainState
@@ -15,9 +14,10 @@ from hessian.cohorts.masks import round_context
 from hessian.errors import ChainUnavailable, Violated
 from hessian.identifiers import CohortId, RoundId
 from hessian.postgres.session import Session
-from lender_api.models.service import by_chain_id, take_over
+from lender_api.models.service import by_chain_id, manifest_of, take_over
 from lender_api.rounds import submissions
 from lender_api.rounds.history import remember, spoiled_evaluations
+from lender_api.rounds.recovery import catch_up
 from lender_api.rounds.schemas import Outcome, done, foreign, pending, refused, superseded
 from lender_api.rounds.submissions import SubmissionRefused
 from lender_api.sending import is_under_way, send
@@ -50,12 +50,13 @@ class Seen:
 
 
 async def open_round(world: World, cohort_id: CohortId) -> Outcome:
-    """Open a sealed cohort's next round. Raises CohortUnknown, ChainUnavailable."""
+    """Open a sealed cohort's next round. Raises CohortUnknown, ChainUnavailable, and what `catch_up` raises."""
     block = await world.chain.final_block()
     cohort = await world.repository.cohort(cohort_id, block)
     record = await world.repository.model(cohort.model_id, block)
     if record.lender != world.keys.address:
         return foreign()
+    await catch_up(world, cohort.model_id, block, record)
     async with world.database.begin() as session:
         model = await by_chain_id(session, cohort.model_id)
         if model is None:
@@ -142,11 +143,16 @@ async def expire(world: World, round_id: RoundId) -> Outcome:
 
 
 async def see(world: World, round_id: RoundId) -> Seen:
-    """Read a round, its cohort and its model at one final block. Raises RoundUnknown, ChainUnavailable."""
+    """Read a round, its cohort and its model at one final block; our rows know every round settled by then.
+
+    Raises RoundUnknown, ChainUnavailable, and what `catch_up` raises.
+    """
     block = await world.chain.final_block()
     record = await world.repository.round(round_id, block)
     cohort = await world.repository.cohort(record.cohort_id, block)
-    return Seen(block, round_id, record, cohort, await world.repository.model(record.model_id, block))
+    model = await world.repository.model(record.model_id, block)
+    await catch_up(world, record.model_id, block, model)
+    return Seen(block, round_id, record, cohort, model)
 
 
 async def context_of(world: World, seen: Seen) -> bytes:
@@ -163,12 +169,6 @@ async def context_of(world: World, seen: Seen) -> bytes:
     if context != await world.repository.context_of(seen.round_id, seen.block):
         raise ContextDiffers
     return context
-
-
-async def manifest_of(session: Session, world: World, model: Model) -> ModelManifest:
-    """Our own published manifest."""
-    await session.refresh(model, ["manifest"])
-    return ModelManifest.from_bytes(model.manifest or b"", minimum_bits=world.minimum_key_bits)
 
 
 async def own_rows(session: Session, seen: Seen) -> tuple[Model, Round] | None:

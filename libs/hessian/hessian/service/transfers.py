@@ -1,0 +1,141 @@
+"""Ether out of a wallet of this node to an account elsewhere, through the outbox: exact wei, never more than is free.
+
+The outbox row is the whole record: recipient, amount, state. What a wallet must keep is the service's to say; the caller holds a lock under
+which the wallet's other promises are made, until its transaction ends.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection
+from datetime import datetime
+
+from eth_utils.address import is_checksum_address, to_checksum_address
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy import func, select
+
+from hessian.chain.client import Chain
+from hessian.chain.repository import Call
+from hessian.errors import Conflict, Malformed, NotFound
+from hessian.identifiers import Address, Wei
+from hessian.outbox.outbox import Outbox, RowT
+from hessian.outbox.tables import OutboxRow, TransactionState
+from hessian.postgres.session import Session
+from hessian.service.fields import AddressField, Page, WeiIn, WeiRead, next_cursor
+
+TRANSFER = "transfer"
+FEE_RESERVE = Wei(10**15)
+"""What a transfer leaves for its own fee, at the least: 21 000 gas at 38 gwei and a quarter more. At a higher fee it waits."""
+
+_LAST_RESERVED = 0xFFFF
+"""Accounts up to here are nobody's: zero, and what the protocol keeps for its precompiled contracts."""
+
+
+class RecipientRefused(Malformed):
+    """Ether is sent to an ordinary account only."""
+
+
+class NotFree(Conflict):
+    """The wallet does not hold so much that is free."""
+
+
+class TransferUnknown(NotFound):
+    """There is no such transfer."""
+
+
+class TransferCreate(BaseModel):
+    """Ether to be sent."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    to: AddressField = Field(description="An ordinary account: no contract, not zero, not this wallet")
+    amount_wei: WeiIn = Field(gt=0, description="What arrives, to the wei; the fee comes on top")
+
+    def canonical(self) -> str:
+        """What an Idempotency-Key stands for."""
+        return f"POST /v1/transfers {self.to.lower()} {self.amount_wei}"
+
+
+class TransferRead(BaseModel):
+    """Ether on its way, or arrived."""
+
+    id: uuid.UUID
+    to: AddressField
+    amount_wei: WeiRead
+    state: TransactionState = Field(description="pending · signed · sent · final · failed")
+    transaction_hash: str | None = Field(default=None, examples=["0x" + "5c" * 32])
+    reason: str | None = Field(default=None, description="Why it failed")
+    created_at: datetime
+
+    @classmethod
+    def of(cls, row: OutboxRow) -> TransferRead:
+        """From its transaction."""
+        return cls(
+            id=uuid.UUID(row.subject),
+            to=row.to,
+            amount_wei=row.value,
+            state=row.state,
+            transaction_hash=row.transaction_hash,
+            reason=row.failure,
+            created_at=row.created_at,
+        )
+
+
+async def send(
+    session: Session, chain: Chain, outbox: Outbox[RowT], sender: Address, wanted: TransferCreate, *, kept: Wei, what_for: str
+) -> TransferRead:
+    """Enqueue it. `kept`: wei that must stay in the wallet, and `what_for`. Raises RecipientRefused, NotFree, ChainUnavailable.
+
+    A preflight, so it reads the head: what came in a moment ago counts.
+    """
+    to = await _recipient(chain, sender, wanted.to)
+    balance = await chain.balance(sender, await chain.head_block())
+    free = max(0, balance - kept - FEE_RESERVE)
+    if wanted.amount_wei > free:
+        raise NotFree(
+            f"the wallet {sender} holds {balance} wei; {kept} wei stay for {what_for} and {FEE_RESERVE} wei for this transfer's fee: "
+            f"{free} wei can be sent"
+        )
+    identity = str(uuid.uuid4())
+    call = Call(to, b"", Wei(wanted.amount_wei))
+    row = await outbox.enqueue(session, business_key=f"{TRANSFER}:{identity}", sender=sender, call=call, purpose=TRANSFER, subject=identity)
+    return TransferRead.of(row)
+
+
+async def promised(session: Session, table: type[OutboxRow], sender: Address, *, besides: Collection[str] = ()) -> Wei:
+    """Wei that the wallet's transactions will take along and are in no block yet, but for those of some purposes."""
+    leaving = table.state.in_([state for state in TransactionState if not state.is_settled]) & table.block_number.is_(None)
+    query = select(func.sum(table.value)).where(table.sender == sender, leaving, table.purpose.not_in(besides))
+    return Wei(int((await session.execute(query)).scalar_one() or 0))
+
+
+async def find(session: Session, table: type[OutboxRow], sender: Address, identity: uuid.UUID) -> TransferRead:
+    """A transfer out of this wallet. Raises TransferUnknown."""
+    query = select(table).where(table.purpose == TRANSFER, table.sender == sender, table.subject == str(identity))
+    row = (await session.execute(query)).scalar_one_or_none()
+    if row is None:
+        raise TransferUnknown
+    return TransferRead.of(row)
+
+
+async def page(session: Session, table: type[OutboxRow], sender: Address, *, after: int, limit: int) -> Page[TransferRead]:
+    """The transfers out of this wallet, in order."""
+    query = select(table).where(table.purpose == TRANSFER, table.sender == sender, table.id > after).order_by(table.id).limit(limit + 1)
+    rows = list((await session.execute(query)).scalars())
+    cursor = next_cursor(rows[limit - 1].id) if len(rows) > limit else None
+    return Page(items=[TransferRead.of(row) for row in rows[:limit]], next=cursor)
+
+
+async def _recipient(chain: Chain, sender: Address, text: str) -> Address:
+    """Raises RecipientRefused, ChainUnavailable."""
+    digits = text[2:]
+    if digits not in (digits.lower(), digits.upper()) and not is_checksum_address(text):
+        raise RecipientRefused(f"{text} is misspelt: its capitals are not those of its checksum (EIP-55)")
+    to = Address(str(to_checksum_address(text)))
+    if int(to, 16) <= _LAST_RESERVED:
+        raise RecipientRefused(f"{to} is nobody's account: ether sent there is lost")
+    if to == sender:
+        raise RecipientRefused(f"{to} is this wallet itself")
+    if await chain.has_code(to, await chain.head_block()):
+        raise RecipientRefused(f"{to} is a contract: it may keep ether for ever; send to an ordinary account")
+    return to
