@@ -16,6 +16,7 @@ MONEY = [
     "post /v1/deployments",
     "post /v1/deployments/{id}/retire",
     "post /v1/withdrawals",
+    "post /v1/transfers",
 ]
 OPERATIONS = {
     f"{method} {path}": operation

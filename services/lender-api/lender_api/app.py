@@ -13,6 +13,7 @@ from lender_api.deployments import endpoints as deployments
 from lender_api.models import endpoints as models
 from lender_api.requests import endpoints as requests
 from lender_api.rounds import endpoints as rounds
+from lender_api.transfers import endpoints as transfers
 from lender_api.validation_sets import endpoints as validation_sets
 from lender_api.withdrawals import endpoints as withdrawals
 from lender_api.world import World
@@ -44,6 +45,7 @@ def create_app(world: World) -> FastAPI:
         lifespan=lifespan,
         routers=[
             withdrawals.router,
+            transfers.router,
             validation_sets.router,
             models.router,
             models.coordinator_router,

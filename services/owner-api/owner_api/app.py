@@ -16,6 +16,7 @@ from owner_api.datasets import endpoints as datasets
 from owner_api.earnings import endpoints as earnings
 from owner_api.enrollments import endpoints as enrollments
 from owner_api.owners import endpoints as owners
+from owner_api.transfers import endpoints as transfers
 from owner_api.world import World
 
 
@@ -47,6 +48,7 @@ def create_app(world: World) -> FastAPI:
             contributions.round_router,
             contributions.ticket_router,
             earnings.router,
+            transfers.router,
             applications.deployment_router,
             applications.router,
             applications.request_router,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from http import HTTPStatus
 from typing import Annotated
 
@@ -16,7 +17,7 @@ from hessian.service.transaction import Transaction
 from owner_api.auth import AdminOnly, CallingOwner
 from owner_api.owners import service
 from owner_api.owners.schemas import OwnerCreate, OwnerCreated, OwnerRead
-from owner_api.owners.service import OwnerNameTaken
+from owner_api.owners.service import OwnerNameTaken, OwnerUnknown
 from owner_api.paging import cut
 from owner_api.tables import Owner
 from owner_api.world import TheWorld, World
@@ -31,6 +32,22 @@ async def create(world: TheWorld, session: Transaction, wanted: OwnerCreate) -> 
     The owner's own token is in this answer and nowhere else: datasets, enrolments, earnings and withdrawals take that one.
     """
     owner, token = await service.create(session, world.wallets, wanted)
+    return OwnerCreated(**OwnerRead.model_validate(owner).model_dump(), token=token)
+
+
+@router.post(
+    "/{owner_id}/token",
+    status_code=HTTPStatus.CREATED,
+    summary="Replace an owner's token",
+    dependencies=[AdminOnly],
+    responses=refusals(OwnerUnknown),
+)
+async def replace_token(session: Transaction, owner_id: uuid.UUID) -> OwnerCreated:
+    """For a token that was lost or seen by others, made with the node's admin token. The old one is refused from this answer on.
+
+    The new token is in this answer and nowhere else; asked again, there is another one.
+    """
+    owner, token = await service.replace_token(session, owner_id)
     return OwnerCreated(**OwnerRead.model_validate(owner).model_dump(), token=token)
 
 

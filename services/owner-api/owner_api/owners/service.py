@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import uuid
+
+import structlog
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 
-from hessian.errors import Conflict
+from hessian.errors import Conflict, NotFound
 from hessian.postgres.session import Session
 from hessian.service.tokens import new_token, token_hash
 from owner_api.owners.schemas import OwnerCreate
 from owner_api.owners.wallets import Wallets
 from owner_api.tables import Owner
+
+log = structlog.get_logger()
+
+
+class OwnerUnknown(NotFound):
+    """There is no such owner on this node."""
 
 
 class OwnerNameTaken(Conflict):
@@ -31,6 +40,18 @@ async def create(session: Session, wallets: Wallets, wanted: OwnerCreate) -> tup
     except IntegrityError as error:  # two requests with one name at once
         raise OwnerNameTaken from error
     await session.refresh(owner)
+    return owner, token
+
+
+async def replace_token(session: Session, owner_id: uuid.UUID) -> tuple[Owner, str]:
+    """A new token for an owner, which exists nowhere else; the old one opens nothing from the commit on. Raises OwnerUnknown."""
+    owner = (await session.execute(select(Owner).where(Owner.id == owner_id).with_for_update())).scalar_one_or_none()
+    if owner is None:
+        raise OwnerUnknown
+    token = new_token()
+    owner.token_hash = token_hash(token)
+    await session.flush()
+    log.warning("owner_token_replaced", owner_id=str(owner_id))
     return owner, token
 
 
