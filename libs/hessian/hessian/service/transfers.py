@@ -14,8 +14,8 @@ from eth_utils.address import is_checksum_address, to_checksum_address
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import func, select
 
+from hessian.chain.binding import Call
 from hessian.chain.client import Chain
-from hessian.chain.repository import Call
 from hessian.errors import Conflict, Malformed, NotFound
 from hessian.identifiers import Address, Wei
 from hessian.outbox.outbox import Outbox, RowT
