@@ -207,6 +207,29 @@ def test_statistics_of__parquet__equals_the_same_cells_as_csv(options: dict[str,
     assert found == accumulate([SPECIFICATION.matrix(columns)], SPECIFICATION.dimension)
 
 
+@given(chunk=st.integers(1, 5000), group=st.integers(20, 300), batch=st.integers(7, 200), dictionary=st.sampled_from([1, 1 << 20]))
+@settings(deadline=None, max_examples=40)
+def test_statistics_of__parquet_however_cut__is_the_same(chunk: int, group: int, batch: int, dictionary: int) -> None:
+    """Wherever a stretch of the file is cut, and where text is kept by its numbers: in one dictionary, in several, or in none."""
+    rows = 400
+    home = pa.array([f"street {row}" if row % 7 == 0 else ("OWN" if row % 2 else None) for row in range(rows)])
+    table = loans(rows)
+    table = table.set_column(table.column_names.index("home"), "home", home)
+    data = parquet(table, row_group_size=group, dictionary_pagesize_limit=dictionary)
+    expected = statistics_of(chunks_of(parquet(table, use_dictionary=False)), SPECIFICATION)
+
+    found = statistics_of(cut(b"".join(chunks_of(data)), chunk), SPECIFICATION, threads=2, batch_rows=batch)
+
+    assert found == expected
+
+
+def test_statistics_of__csv_with_an_empty_number__is_refused_where_no_column_declares_missing_values() -> None:
+    simple = FeatureSpecification((AGE,), Label("bad", ("yes",), ("no",)))
+
+    with pytest.raises(Malformed, match="row 2, column 'age': the cell is empty"):
+        statistics_of([b"age,bad\n20,yes\n,no\n30,no\n"], simple)
+
+
 @pytest.mark.parametrize(
     ("name", "column", "says"),
     [

@@ -27,8 +27,8 @@ _WHOLE_NUMBER = rf"\A(?:{NUMBER})\z"
 _LARGEST_EXACT = 2.0**53
 
 
-def encode(specification: FeatureSpecification, arrays: Arrays, rows: int, nulls: Collection[str]) -> FloatMatrix | None:
-    """n × (d + 1): φ(x) and 2y − 1 of every row. `nulls` are the raw cells that a null in these arrays may stand for."""
+def encode(specification: FeatureSpecification, arrays: Arrays, entries: FloatMatrix, nulls: Collection[str]) -> FloatMatrix | None:
+    """φ(x) and 2y − 1 of every row, written into `entries`, n × (d + 1). `nulls` are the raw cells that a null here may stand for."""
     parsed = []
     for feature in specification.features:
         column = read_feature(feature, arrays[feature.name], nulls)
@@ -40,7 +40,6 @@ def encode(specification: FeatureSpecification, arrays: Arrays, rows: int, nulls
     labels = read_positions(arrays[label.column], known, None)
     if labels is None:
         return None
-    entries = np.empty((rows, specification.dimension + 1), order="F")
     specification.encode(parsed, entries[:, :-1])
     entries[:, -1] = labels
     return entries

@@ -38,9 +38,8 @@ class CsvPiece:
 
     @property
     def nulls(self) -> Collection[str]:
-        """What a null of a number may have been."""
-        values = {value for feature in self.specification.features if isinstance(feature, Numeric) for value in feature.missing_values}
-        return values | {""}
+        """What a null of a number may have been: Arrow looks every cell up in these, so none that no column declares."""
+        return {value for feature in self.specification.features if isinstance(feature, Numeric) for value in feature.missing_values}
 
     def arrays(self) -> tuple[Arrays, int] | None:
         """The wanted columns and their rows, or None: read it strictly."""
@@ -70,7 +69,7 @@ class CsvPiece:
                 types[feature.name] = levels
         return (
             arrow_csv.ReadOptions(use_threads=False, block_size=len(self.data) + 1, column_names=list(self.header)),
-            arrow_csv.ParseOptions(ignore_empty_lines=False),
+            arrow_csv.ParseOptions(quote_char='"' if b'"' in self.data else False, ignore_empty_lines=False),
             arrow_csv.ConvertOptions(
                 column_types=types, include_columns=list(types), null_values=sorted(self.nulls), strings_can_be_null=False
             ),
@@ -117,7 +116,7 @@ def _records(chunks: Iterable[bytes], piece_bytes: int) -> Iterator[bytes]:
 def _last_record(data: bytes) -> int:
     """Where the last whole record ends; 0 when there is none."""
     end = data.rfind(b"\n") + 1
-    if data.count(b'"', 0, end) % 2:  # that line end stands within quotes
+    if b'"' in data and data.count(b'"', 0, end) % 2:  # that line end stands within quotes (looking is faster than counting)
         end = data.rfind(b"\n", 0, data.rfind(b'"', 0, end)) + 1
     return end
 

@@ -6,8 +6,10 @@ a node holds, is refused with what to do about it.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,6 +20,7 @@ from hessian.learning.rows import NO_ROWS, Batch, RowsRefused, check_header, cho
 
 LARGEST_ROW_GROUP = 512 << 20
 BATCH_ROWS = 1 << 15
+_READ_BYTES = 1 << 16  # of one column at a time; otherwise Arrow copies every column's share of the row group before it decodes any
 
 _ARROW_REFUSES = (ValueError, OSError, pa.ArrowNotImplementedError, pa.ArrowKeyError, pa.ArrowTypeError, pa.ArrowIndexError)
 
@@ -45,8 +48,13 @@ class ParquetPiece:
         yield Batch(first_row, columns)
 
 
-def parquet_pieces(chunks: Iterable[bytes], wanted: Sequence[str] | None = None, *, batch_rows: int = BATCH_ROWS) -> Iterator[ParquetPiece]:
-    """The pieces of a framed stream in order, with the wanted columns (None: all). Raises RowsRefused, ColumnMissing."""
+def parquet_pieces(
+    chunks: Iterable[bytes], wanted: Sequence[str] | None = None, *, levels: Collection[str] = (), batch_rows: int = BATCH_ROWS
+) -> Iterator[ParquetPiece]:
+    """The pieces of a framed stream in order, with the wanted columns (None: all). Raises RowsRefused, ColumnMissing.
+
+    `levels` names columns of few different texts: they are left as the file has them, each text once and its number in every row.
+    """
     stream = _Stream(chunks)
     if stream.take(len(MAGIC)) != MAGIC:
         raise RowsRefused(DAMAGED)
@@ -56,16 +64,21 @@ def parquet_pieces(chunks: Iterable[bytes], wanted: Sequence[str] | None = None,
     view = _View(size, stream.take(length))
     begin = stream.position
     try:
-        file = pq.ParquetFile(pa.PythonFile(view, mode="r"), pre_buffer=False)
+        source = pa.PythonFile(view, mode="r")
+        file = pq.ParquetFile(source, pre_buffer=False)
         header = check_header(list(file.schema_arrow.names))
         chosen = list(chosen_places(header, wanted))
+        paths = [file.schema.column(place).path for place in range(len(file.schema))]
+        kept = [path for path in paths if path in levels]
+        file = pq.ParquetFile(source, pre_buffer=False, buffer_size=_READ_BYTES, read_dictionary=kept, metadata=file.metadata)
         rows = 0
         for group in range(file.num_row_groups):
             start, end = _span(file.metadata, group, chosen, size)
             if start + begin < stream.position:
                 raise RowsRefused("the Parquet file's row groups do not stand in order: write it anew")
             stream.skip(start + begin - stream.position)
-            view.show(start, stream.take(end - start))
+            view.show(start, [])  # lets go of the row group before, so that two are never held
+            view.show(start, stream.parts(end - start))
             for batch in file.iter_batches(batch_size=batch_rows, row_groups=[group], columns=chosen):
                 batch.validate(full=True)  # text that is not UTF-8, indices outside their dictionary
                 rows += batch.num_rows
@@ -104,6 +117,10 @@ class _Stream:
 
     def take(self, count: int) -> bytes:
         """Exactly so many bytes. Raises RowsRefused where the stream ends before."""
+        return b"".join(self.parts(count))
+
+    def parts(self, count: int) -> list[bytes]:
+        """Exactly so many bytes, in the parts they came in. Raises RowsRefused where the stream ends before."""
         parts, missing = [], count
         while missing:
             part = self._next()[:missing]
@@ -111,7 +128,7 @@ class _Stream:
             parts.append(part)
             missing -= len(part)
         self.position += count
-        return b"".join(parts)
+        return parts
 
     def skip(self, count: int) -> None:
         """Leave out so many bytes. Raises RowsRefused where the stream ends before."""
@@ -134,28 +151,47 @@ class _Stream:
         return self._left
 
 
+class _Stretch:
+    """Consecutive bytes of a file in several parts. `starts`: where each part begins in the file, and where the last one ends."""
+
+    def __init__(self, start: int, parts: list[bytes]) -> None:
+        self._parts = parts
+        self.starts = list(accumulate(map(len, parts), initial=start))
+
+    def between(self, start: int, stop: int) -> bytes | memoryview:
+        """The bytes of [start, stop), which must lie within."""
+        first = bisect_right(self.starts, start) - 1
+        last = bisect_left(self.starts, stop) - 1
+        pieces = [
+            memoryview(part)[max(0, start - begin) : stop - begin]
+            for begin, part in zip(self.starts[first : last + 1], self._parts[first : last + 1], strict=False)
+        ]
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
 class _View:
-    """A file of which only the end and one stretch are there, as Arrow reads files."""
+    """A file of which only the end and one stretch are there, as Arrow reads files. A stretch stays in the parts it came in: Arrow asks for
+    one column at a time, and many small copies in memory that is used again are faster than one large copy in memory that is new."""
 
     def __init__(self, size: int, end: bytes) -> None:
         self._size = size
-        self._end = (size - len(end), memoryview(end))
-        self._shown = (0, memoryview(b""))
+        self._end = _Stretch(size - len(end), [end])
+        self._shown = _Stretch(0, [])
         self._position = 0
         self.closed = False
 
-    def show(self, start: int, data: bytes) -> None:
-        """From now on this stretch is there."""
-        self._shown = (start, memoryview(data))
+    def show(self, start: int, parts: list[bytes]) -> None:
+        """From now on this stretch is there, and the one before is not."""
+        self._shown = _Stretch(start, parts)
 
-    def read(self, count: int = -1) -> memoryview:
+    def read(self, count: int = -1) -> bytes | memoryview:
         """Bytes from the position on. Raises RowsRefused for a stretch that is not there."""
         start = self._position
         stop = self._size if count < 0 else min(self._size, start + count)
-        for begin, data in (self._shown, self._end):
-            if begin <= start and stop <= begin + len(data):
+        for stretch in (self._shown, self._end):
+            if stretch.starts[0] <= start and stop <= stretch.starts[-1]:
                 self._position = stop
-                return data[start - begin : stop - begin]
+                return stretch.between(start, stop)
         raise RowsRefused(DAMAGED)
 
     def seek(self, offset: int, whence: int = 0) -> int:

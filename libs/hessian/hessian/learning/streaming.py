@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hessian.learning.arrays import encode
+from hessian.learning.columns import Category
 from hessian.learning.csv_pieces import PIECE_BYTES, CsvPiece, csv_pieces
 from hessian.learning.features import FeatureSpecification, FloatMatrix, IntMatrix
 from hessian.learning.formats import TableFormat
@@ -45,8 +46,9 @@ def statistics_of(
     if kind is TableFormat.CSV:
         pieces = csv_pieces(stream, specification, piece_bytes=piece_bytes)
     else:
-        pieces = parquet_pieces(stream, specification.columns, batch_rows=batch_rows)
-    work = _Work(specification, clip)
+        levels = [feature.name for feature in specification.features if isinstance(feature, Category)]
+        pieces = parquet_pieces(stream, specification.columns, levels=[*levels, specification.label.column], batch_rows=batch_rows)
+    work = _Work(specification, clip, deque())
     rows, total = 0, Sums(specification.dimension)
     for piece, result in _ahead(pieces, work.sums_of, threads):
         done = result if result is not None else work.strictly(piece, rows + 1)
@@ -59,16 +61,27 @@ def statistics_of(
 
 @dataclass(frozen=True)
 class _Work:
-    """What is done to one piece."""
+    """What is done to one piece.
+
+    `rooms`: matrices in which no thread writes rows just now, at most one per thread; they serve piece after piece, because the first touch
+    of new memory costs more than encoding what goes there.
+    """
 
     specification: FeatureSpecification
     clip: Clip | None
+    rooms: deque[FloatMatrix]
 
     def sums_of(self, piece: CsvPiece | ParquetPiece) -> Sums | None:
         """The piece's own sums, or None where it has to be read strictly."""
         read = piece.arrays()
-        entries = encode(self.specification, *read, piece.nulls) if read is not None else None
-        return None if entries is None else self._sums(entries)
+        if read is None:
+            return None
+        arrays, rows = read
+        room = self._room(rows)
+        entries = encode(self.specification, arrays, room[:rows], piece.nulls)
+        sums = None if entries is None else self._sums(entries)
+        self.rooms.append(room)
+        return sums
 
     def strictly(self, piece: CsvPiece | ParquetPiece, first_row: int) -> Sums:
         """The same by the strict readers. Raises RowsRefused, ColumnMissing, CellRefused."""
@@ -77,6 +90,14 @@ class _Work:
             features, labels = self.specification.matrix(batch.columns, first_row=batch.first_row)
             sums.merge(self._sums(np.column_stack([features, 2 * labels - 1]).astype(np.float64, order="F")))
         return sums
+
+    def _room(self, rows: int) -> FloatMatrix:
+        """At least rows × (d + 1), column by column, whatever stands in it."""
+        try:
+            room = self.rooms.pop()
+        except IndexError:  # every thread's first piece
+            room = np.empty((0, 0))
+        return room if rows <= len(room) else np.empty((rows, self.specification.dimension + 1), order="F")
 
     def _sums(self, entries: FloatMatrix) -> Sums:
         if self.clip is not None:
