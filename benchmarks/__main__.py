@@ -14,6 +14,7 @@ from pathlib import Path
 
 from benchmarks.certificates import key_certificate
 from benchmarks.floor import owner_floor
+from benchmarks.members import members
 from benchmarks.report import markdown, write
 from benchmarks.run import FULL, QUICK, Run, Section
 from benchmarks.scoring import private_quote
@@ -23,6 +24,7 @@ from benchmarks.steps import one_step
 SECTIONS: dict[str, Section] = {
     "one_step": one_step,
     "owner_floor": owner_floor,
+    "members": members,
     "key_certificate": key_certificate,
     "private_quote": private_quote,
     "statistics_throughput": statistics_throughput,

@@ -27,16 +27,6 @@ def cpu_seconds(task: Callable[[], object], repeats: int) -> float:
     return statistics.median(times)
 
 
-def wall_seconds(task: Callable[[], object], repeats: int) -> float:
-    """Median time on the clock: only for what runs in several processes, and only true on a quiet machine."""
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        task()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
-
-
 def in_fresh_process(task: Callable[..., R], *args: object) -> tuple[R, int]:
     """(what task(*args) returned, the peak resident bytes of the process that ran it, interpreter and imports included)."""
     with ProcessPoolExecutor(max_workers=1, mp_context=multiprocessing.get_context("spawn")) as pool:
