@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from bare_borrower import digest_of_nothing
-from lender_node import KEY_BITS, eventually, lender_settings, running_lender
-from serving_scene import BAD, FEE, GOOD, WINDOW, ServingScene, trained
+from lender_node import KEY_BITS, eventually
+from serving_scene import BAD, FEE, GOOD, WINDOW, ServingScene, serving_lender
 
 from devstack.anvil import Anvil
 from devstack.contracts import Deployment
@@ -19,10 +19,10 @@ from hessian.artifacts.scoring_model import ScoringModel
 from hessian.chain.deployment_records import RequestState
 from hessian.errors import IpfsUnavailable
 from hessian.identifiers import Address, DeploymentId, Digest, Wei, digest_from_hex
-from hessian.settings import DatabaseSettings
-from lender_api.world import LOOKUPS
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+SHOWN = {"features": {"rate": "1"}, "salt": "0x" + "11" * 32, "borrower_key": "0x" + "22" * 32}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -36,14 +36,10 @@ async def serving(
     block_store: str,
 ) -> AsyncIterator[ServingScene]:
     """One trained model for the whole file: training it takes seconds, and nothing here changes it."""
+    contracts = repository_contract, serving_contract
     folder = tmp_path_factory.mktemp("lender")
-    password = folder / "database.password"
-    password.touch(mode=0o600)
-    password.write_text(postgres_server.password, encoding="utf-8")
-    database = DatabaseSettings(database_url=postgres_server.url(module_database_url.rpartition("/")[2]), database_password_file=password)
-    settings = lender_settings(folder, database, anvil, repository_contract, serving_contract, block_store)
-    async with running_lender(settings, anvil) as lender:
-        yield await trained(lender)
+    async with serving_lender(folder, postgres_server, module_database_url, anvil, contracts, block_store) as scene:
+        yield scene
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -118,7 +114,7 @@ async def test_answer__asked_for_while_the_store_fails__is_computed_once_and_anc
     with monkeypatch.context() as outage:
         outage.setattr(serving.lender.world.store, "_put", broken)
         answers = await asyncio.gather(*(serving.lender.coordinator.post(f"/v1/requests/{request_id}/answer") for _ in range(3)))
-        assert {answer.json()["title"] for answer in answers} == {"IpfsUnavailable"}
+        assert "IpfsUnavailable" in {answer.json()["title"] for answer in answers} <= {"IpfsUnavailable", "LookupRefused"}
     stored = (await serving.request(request_id))["answer_digest"]
     await serving.answered(request_id)
     on_chain = await serving.lender.world.deployment.request(request_id, await serving.lender.world.chain.final_block())
@@ -147,33 +143,6 @@ async def test_answer__stored_but_never_published_in_time__is_not_sent_late_and_
     await serving.until(request_id, RequestState.EXPIRED)
     assert (await serving.request(request_id))["state"] == "expired"
     assert (await serving.answered(borrower.request(digest, fee=FEE)))["state"] == "answered"
-
-
-async def test_answer__lookups_that_hang__leave_the_coordinator_room_for_other_work(
-    serving: ServingScene, deployment: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    borrower = await serving.borrower(deployment, GOOD)
-    numbers = [borrower.request(digest_of_nothing(), fee=FEE) for _ in range(LOOKUPS + 1)]
-    await serving.until_seen(numbers[-1])
-    hanging, ended = 0, asyncio.Event()
-
-    async def hang(*_: object) -> bytes:
-        nonlocal hanging
-        hanging += 1
-        await ended.wait()
-        raise IpfsUnavailable
-
-    async def all_hang() -> bool:
-        return hanging == LOOKUPS
-
-    monkeypatch.setattr(serving.lender.world.store, "_get", hang)
-    async with asyncio.TaskGroup() as tasks:
-        for number in numbers[:-1]:
-            tasks.create_task(serving.lender.coordinator.post(f"/v1/requests/{number}/answer", timeout=60))
-        await eventually(all_hang)
-        answer = await serving.lender.coordinator.post(f"/v1/requests/{numbers[-1]}/answer")
-        assert (answer.status_code, answer.json()["title"]) == (503, "LookupsBusy")
-        ended.set()
 
 
 async def test_answer__query_that_is_none__stays_unanswered_with_a_reason_and_the_fee_goes_back(
@@ -236,7 +205,9 @@ async def test_answer__second_request_of_an_account_in_the_period__stays_unanswe
 
 
 async def test_answer__foreign_or_unknown_request__is_nothing_of_ours(serving: ServingScene, anvil: Anvil) -> None:
-    assert (await serving.lender.coordinator.post("/v1/requests/999999/answer")).status_code == 404
+    early = await serving.lender.coordinator.post("/v1/requests/999999/answer")  # a final block that lags shows nothing either
+    assert (early.status_code, early.json()["title"]) == (503, "RequestNotFinal")
+    assert (await serving.lender.public.post("/v1/requests/999999/assessment", json=SHOWN)).status_code == 404
     assert (await serving.lender.admin.get("/v1/requests/999999")).status_code == 404
     assert (await serving.lender.public.post("/v1/requests/999999/answer")).status_code == 401
     assert (await serving.lender.public.get("/v1/requests/1")).status_code == 401

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,6 +15,10 @@ from hessian.identifiers import Address, ModelId, Wei
 
 class RequestRefused(Refused):
     """A service said no to the demo."""
+
+
+class NotThere(RequestRefused):
+    """There is no such thing at this service, or not yet."""
 
 
 class Rest:
@@ -66,7 +71,8 @@ class Rest:
         if answer.is_success:
             return answer.json() if answer.content else None
         reason = answer.json().get("detail", "") if "json" in answer.headers.get("content-type", "") else answer.text[:200]
-        raise RequestRefused(f"{method} {path}: {answer.status_code} {reason}")
+        refusal = NotThere if answer.status_code == HTTPStatus.NOT_FOUND else RequestRefused
+        raise refusal(f"{method} {path}: {answer.status_code} {reason}")
 
 
 class Lender(Rest):
@@ -124,9 +130,12 @@ class Borrower(Rest):
         return dict(self.get(f"/v1/applications/{self.application_id}"))
 
     def show(self, lender: Rest) -> None:
-        """Open mode: show the lender the features."""
+        """Open mode: show the lender the features, unless its node does not know of the request yet."""
         shown = self.get(f"/v1/applications/{self.application_id}/open-application")
-        lender.post(f"/v1/requests/{shown['request_id']}/assessment", shown["application"])
+        try:
+            lender.post(f"/v1/requests/{shown['request_id']}/assessment", shown["application"])
+        except NotThere:
+            return
         self.has_shown = True
 
     def accept(self, lender: Rest) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from sqlalchemy import URL
 
 from coordinator import queue, repository, serving, serving_repository
 from coordinator.handlers import Handlers, Outcome
-from coordinator.jobs import LONGEST_DELAY, JobKind, JobState, SetAside, delay, judge
+from coordinator.jobs import LONGEST_DELAY, PRIORITY_AGAIN, JobKind, JobState, SetAside, delay, judge
 from coordinator.planner import superseded
 from hessian import tracing
 from hessian.errors import DatabaseUnavailable, HessianError, Unavailable
@@ -41,19 +41,20 @@ QUEUE_POOL = 4
 
 
 class AttemptFailed(Exception):  # a message to procrastinate, not an error of ours
-    """Carries the delay before the next attempt to procrastinate."""
+    """Carries the delay before the next attempt to procrastinate, and its priority where that changes."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, priority: int | None) -> None:
         super().__init__(f"again in {seconds:g} s")
         self.seconds = seconds
+        self.priority = priority
 
 
 class _Again(BaseRetryStrategy):
     """Every entry goes back to the queue until its attempt ends well: whether that makes sense is decided before, by jobs.judge."""
 
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision:
-        seconds = exception.seconds if isinstance(exception, AttemptFailed) else delay(1)
-        return RetryDecision(retry_in={"milliseconds": int(seconds * 1000)})
+        seconds, priority = (exception.seconds, exception.priority) if isinstance(exception, AttemptFailed) else (delay(1), None)
+        return RetryDecision(retry_in={"milliseconds": int(seconds * 1000)}, priority=priority)
 
 
 class Dispatcher:
@@ -203,7 +204,7 @@ class _Record:
         else:
             log.info("job_waits", reason=verdict.reason, attempts=attempt.attempts, seconds=verdict.seconds)
         await self._move(JobState.PLANNED, verdict.reason, crashes=attempt.crashes + verdict.is_crash)
-        raise AttemptFailed(verdict.seconds) from error
+        raise AttemptFailed(verdict.seconds, PRIORITY_AGAIN.get(attempt.job.kind)) from error
 
     async def _move(self, state: JobState, reason: str | None, *, crashes: int) -> None:
         async with self._database.begin() as session:

@@ -61,6 +61,9 @@ PRIORITY = {
     JobKind.ANNOUNCE_MODEL: 0,
 }
 
+PRIORITY_AGAIN = {JobKind.ANSWER_SCORE: 1}
+"""Of later attempts, where it differs: a request whose query nobody has costs its maker next to nothing, and gives way to all others."""
+
 
 class JobState(StrEnum):
     """Where a job stands. Each ends in exactly one of done, foreign, set_aside."""

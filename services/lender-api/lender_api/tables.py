@@ -23,6 +23,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     Uuid,
+    false,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -215,7 +216,8 @@ class ScoreRequest(Base):
     """A borrower's request to one of our deployments: what was asked, answered and accepted.
 
     `requested_at`, `deadline` and `valid_until` are the chain's clock. `answer` is stored before it is published: a repeated call anchors
-    the very same bytes. What a borrower shows of itself is sealed.
+    the very same bytes. `is_published` is set before the first attempt to publish it. `opening_holds`: what decrypting the query once for
+    the opening of its commitment came to. What a borrower shows of itself is sealed.
     """
 
     __tablename__ = "requests"
@@ -242,6 +244,8 @@ class ScoreRequest(Base):
     valid_until: Mapped[int | None] = mapped_column(BigInteger)
     answer: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)
     answer_digest: Mapped[Digest | None] = mapped_column(DigestColumn)
+    is_published: Mapped[bool] = mapped_column(Boolean, default=False, server_default=false())
+    opening_holds: Mapped[bool | None] = mapped_column(Boolean)
     accepted_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[UpdatedAt]

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
+from weakref import WeakValueDictionary
 
 from fastapi import Depends, Request
 
@@ -15,7 +16,7 @@ from hessian.chain.client import Chain, open_chain
 from hessian.chain.contracts import bind_contracts
 from hessian.chain.deployment import ModelDeployment
 from hessian.chain.repository import ModelRepository
-from hessian.identifiers import BlockNumber
+from hessian.identifiers import BlockNumber, RequestId
 from hessian.ipfs.kubo import open_store
 from hessian.ipfs.store import ContentStore
 from hessian.outbox.outbox import Outbox
@@ -25,15 +26,11 @@ from hessian.settings import read_secret
 from lender_api import tables
 from lender_api.keys import Keys, open_keys
 from lender_api.migration import require_head
+from lender_api.requests.lookups import Lookups
 from lender_api.settings import Settings
 
 if TYPE_CHECKING:
     from lender_api.requests.served import Served
-
-
-LOOKUPS = 4
-"""Queries that are looked up on IPFS at a time. Anybody can ask for a lookup that takes its whole time limit; half of a coordinator's jobs
-stay free for rounds, where bonds are at stake."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +50,9 @@ class World:
     """Nothing on chain that is ours is older."""
     to_prepare: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when a model or a deployment was committed that the worker has to take on."""
-    lookups: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LOOKUPS))
+    lookups: Lookups = field(default_factory=Lookups)
+    openings: WeakValueDictionary[RequestId, asyncio.Lock] = field(default_factory=WeakValueDictionary)
+    """One opening of a request is judged at a time: what the first came to is known to the next."""
     served: dict[uuid.UUID, Served] = field(default_factory=dict, repr=False)
     """What answering needs of a deployment: it never changes, and reading it takes longer than an answer."""
 

@@ -1,8 +1,8 @@
 """A borrower opens its application, and the lender stands by its quote (PROTOCOL §10).
 
 Anybody may call. The opening is judged before anything is said of the quote: whoever cannot open the commitment learns neither the decision
-nor its end, and nothing is decrypted for it. A right opening of an approval that still holds is confirmed once; the same again is told the
-same.
+nor its end, and nothing is decrypted for it. A commitment has one opening, so that a query is decrypted once however often it is shown. A
+right opening of an approval that still holds is confirmed once; the same again is told the same.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 from datetime import UTC, datetime
 
 import structlog
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from hessian.artifacts.application import OpenApplication, Opening
 from hessian.artifacts.market import Market
@@ -46,15 +46,10 @@ class QuoteDeclined(Conflict):
 
 async def accept(world: World, request_id: RequestId, shown: AcceptQuote) -> AcceptanceRead:
     """Raises RequestNotOurs, OpeningRefused, QuoteMissing, QuoteExpired, QuoteDeclined, KeyLost, ChainUnavailable."""
-    async with world.database.begin() as session:
-        row = (await session.execute(select(ScoreRequest).where(ScoreRequest.request_id == request_id))).scalar_one_or_none()
-        if row is None:
-            raise RequestNotOurs
-        await session.refresh(row, ["query"])
-        deployment = (await session.execute(select(Deployment).where(Deployment.id == row.deployment))).scalar_one()
-        served = await served_by(session, world, deployment)
-    if not await asyncio.to_thread(_is_what_was_asked, world, served, row, shown):
-        raise OpeningRefused
+    one_at_a_time = world.openings.setdefault(request_id, asyncio.Lock())
+    async with one_at_a_time:
+        if not await _is_what_was_asked(world, request_id, shown):
+            raise OpeningRefused
     seen = await see(world, request_id)
     async with world.database.begin() as session:
         locked = select(ScoreRequest).where(ScoreRequest.request_id == request_id).with_for_update()
@@ -74,13 +69,33 @@ async def accept(world: World, request_id: RequestId, shown: AcceptQuote) -> Acc
         )
 
 
-def _is_what_was_asked(world: World, served: Served, row: ScoreRequest, shown: AcceptQuote) -> bool:
+async def _is_what_was_asked(world: World, request_id: RequestId, shown: AcceptQuote) -> bool:
+    """Raises RequestNotOurs, KeyLost."""
+    async with world.database.begin() as session:
+        row = (await session.execute(select(ScoreRequest).where(ScoreRequest.request_id == request_id))).scalar_one_or_none()
+        if row is None:
+            raise RequestNotOurs
+        await session.refresh(row, ["query"])
+        deployment = (await session.execute(select(Deployment).where(Deployment.id == row.deployment))).scalar_one()
+        served = await served_by(session, world, deployment)
     if shown.query_digest != row.query_digest or row.answer_digest is None:
         return False
-    if row.mode == PRIVATE:
-        if row.query is None or shown.blinding is None:
-            return False
-        return served.is_opening_of(ScoreQuery.from_bytes(row.query), Opening(shown.features, shown.salt, int(shown.blinding, 16)))
+    if row.mode != PRIVATE:
+        return _is_open_application(world, served, row, shown)
+    if row.query is None or shown.blinding is None:
+        return False
+    query, opening = ScoreQuery.from_bytes(row.query), Opening(shown.features, shown.salt, int(shown.blinding, 16))
+    if not served.is_committed_to(query, opening):
+        return False
+    if row.opening_holds is None:
+        row.opening_holds = await asyncio.to_thread(served.is_opening_of, query, opening)
+        async with world.database.begin() as session:
+            same = update(ScoreRequest).where(ScoreRequest.request_id == request_id)
+            await session.execute(same.values(opening_holds=row.opening_holds))
+    return row.opening_holds
+
+
+def _is_open_application(world: World, served: Served, row: ScoreRequest, shown: AcceptQuote) -> bool:
     if shown.borrower_key is None:
         return False
     market = Market.at(world.chain.chain_id, world.deployment.address)

@@ -16,7 +16,7 @@ from hessian.artifacts.application import OpenApplication
 from hessian.artifacts.score_answer import Quote, ScoreAnswer
 from hessian.artifacts.score_query import ScoreQuery
 from hessian.chain.deployment_records import RequestState
-from hessian.errors import IpfsUnavailable, Refused
+from hessian.errors import Refused
 from hessian.identifiers import Digest, RequestId, Timestamp, digest_of
 from hessian.lending.decision import decide, reasons_for_decline
 from hessian.postgres.session import Session
@@ -33,12 +33,6 @@ log = structlog.get_logger()
 ANSWER = "answer_score"
 PRIVATE, OPEN = "private", "open"
 
-PLACE_SECONDS = 1.0
-
-
-class LookupsBusy(IpfsUnavailable):
-    """Other queries are being looked up on IPFS; this one is tried again."""
-
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Answered:
@@ -54,7 +48,7 @@ class Answered:
 async def answer(world: World, request_id: RequestId) -> Outcome:
     """A private query, from IPFS. In open mode there is none to be had; the features may come by `assess` as long as this is asked again.
 
-    Raises RequestUnknown, DeploymentNotSettled, IpfsUnavailable, ChainUnavailable, KeyLost.
+    Raises RequestNotFinal, DeploymentNotSettled, LookupRefused, QueryNotFound, IpfsUnavailable, ChainUnavailable, KeyLost.
     """
     seen = await see(world, request_id)
     if seen.deployment.lender != world.keys.address:
@@ -62,10 +56,11 @@ async def answer(world: World, request_id: RequestId) -> Outcome:
     async with world.database.begin() as session:
         begun = await begin(session, world, seen)
     if isinstance(begun, Outcome):
+        world.lookups.forget(request_id)
         return begun
     if not begun.is_stored:
         try:
-            data = await _look_up(world, seen.request.query_digest)
+            data = await world.lookups.get(world.store, request_id, seen.request)
             answered = await asyncio.to_thread(_score_query, begun.served, seen, data)
         except Refused as error:
             return await _leave_unanswered(world, seen, error.sentence)
@@ -92,12 +87,11 @@ async def begin(session: Session, world: World, seen: Seen) -> Begun | Outcome:
         return done(f"request {seen.request_id} is answered")
     if seen.request.state is RequestState.EXPIRED:
         return superseded(f"request {seen.request_id} has expired")
-    if seen.block.timestamp > seen.request.deadline:
-        row.reason = row.reason or "this node came too late to answer it"
-        return superseded(f"the answer window of request {seen.request_id} ended at {seen.request.deadline}")
+    if seen.is_too_late(seen.head):
+        return _left_too_late(seen, row)
     served = await served_by(session, world, deployment)
     if row.answer_digest is None:
-        if row.reason is None and (other := await earlier_quote(session, served, row)) is not None:
+        if row.reason is None and (other := await earlier_quote(session, served, row, seen.block)) is not None:
             row.reason = _too_often(served, other)
         if row.reason is not None:
             return done(f"left unanswered: {row.reason}")
@@ -113,7 +107,7 @@ async def store(
         if rows is None or rows[1].answer_digest is not None:
             return None
         row = rows[1]
-        if (other := await earlier_quote(session, served, row)) is not None:
+        if (other := await earlier_quote(session, served, row, seen.block)) is not None:
             return _too_often(served, other)
         decision = answered.quote.decision
         row.mode, row.score, row.query, row.reason = answered.mode, answered.score, answered.query, None
@@ -127,13 +121,21 @@ async def store(
 
 
 async def publish(world: World, seen: Seen) -> Outcome:
-    """Publish what is stored, then anchor it. Raises IpfsUnavailable, PinMissing."""
+    """Publish what is stored, then anchor it, unless scoring took until shortly before the deadline.
+
+    Raises IpfsUnavailable, PinMissing, ChainUnavailable.
+    """
+    head = await world.chain.head_block()
     async with world.database.begin() as session:
         rows = await own_rows(session, seen)
         if rows is None:
             return foreign()
-        await session.refresh(rows[1], ["answer"])
-        content = rows[1].answer or b""
+        row = rows[1]
+        if seen.is_too_late(head):
+            return _left_too_late(seen, row)
+        await session.refresh(row, ["answer"])
+        content = row.answer or b""
+        row.is_published = True  # before it is: whoever reads it in spite of a failure has had its quote
     digest = await put_pinned(world.store, content)
     async with world.database.begin() as session:
         call = world.deployment.answer_score(seen.request_id, digest)
@@ -161,23 +163,15 @@ def _seal(
     decision = decide(served.policy, served.table, score)
     declined_openly = entries is not None and not decision.approved
     reasons = reasons_for_decline(served.policy, served.manifest.specification, served.weights, entries or []) if declined_openly else ()
-    quote = Quote(decision, Timestamp(seen.block.timestamp + served.policy.quote_valid_seconds), reasons)
+    quote = Quote(decision, Timestamp(seen.head.timestamp + served.policy.quote_valid_seconds), reasons)
     digest: Digest = seen.request.query_digest
     sealed = ScoreAnswer.seal(served.market, seen.request_id, digest, borrower_key, quote).to_bytes()
     return Answered(mode, score, quote, sealed, query)
 
 
-async def _look_up(world: World, digest: Digest) -> bytes:
-    """Raises LookupsBusy, IpfsUnavailable, ArtifactTooLarge."""
-    try:
-        async with asyncio.timeout(PLACE_SECONDS):
-            await world.lookups.acquire()
-    except TimeoutError as error:
-        raise LookupsBusy from error
-    try:
-        return await world.store.get(digest)
-    finally:
-        world.lookups.release()
+def _left_too_late(seen: Seen, row: ScoreRequest) -> Outcome:
+    row.reason = row.reason or "this node came too late to answer it"
+    return superseded(seen.lateness)
 
 
 async def _leave_unanswered(world: World, seen: Seen, reason: str) -> Outcome:

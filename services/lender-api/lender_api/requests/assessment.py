@@ -1,23 +1,26 @@
 """Open mode: the borrower's own client shows the features whose digest the request names, for a lender that gives reasons (PROTOCOL §10).
 
 Anybody may call. Whoever does not hold the features and the salt behind the digest on chain gets one and the same refusal, and whoever does
-learns no decision here: the answer goes sealed to the borrower's key, through the chain.
+learns no decision here: the answer goes sealed to the borrower's key, through the chain. What is shown is held against the row that the
+coordinator's first call made; the chain is asked for those alone who hold what was named.
 """
 
 from __future__ import annotations
 
 import asyncio
 
+from sqlalchemy import select
+
 from hessian.artifacts.application import OpenApplication
 from hessian.artifacts.market import Market
 from hessian.chain.deployment_records import RequestState
 from hessian.errors import Conflict
-from hessian.identifiers import RequestId
+from hessian.identifiers import DeploymentId, RequestId
 from lender_api.requests.answering import Begun, begin, publish, score_open, store
 from lender_api.requests.history import RequestNotOurs, see
 from lender_api.requests.schemas import AssessmentRead, OpenFeatures
 from lender_api.rounds.schemas import Outcome
-from lender_api.tables import ScoreRequest
+from lender_api.tables import Deployment, ScoreRequest
 from lender_api.world import World
 
 
@@ -36,15 +39,10 @@ class LeftUnanswered(Conflict):
 async def assess(world: World, request_id: RequestId, shown: OpenFeatures) -> AssessmentRead:
     """Score, decide, seal, store, publish, anchor. Idempotent.
 
-    Raises RequestNotOurs, NotWhatWasNamed, ApplicationRefused, RequestOver, LeftUnanswered, RequestUnknown, Unavailable.
+    Raises RequestNotOurs, NotWhatWasNamed, ApplicationRefused, RequestOver, LeftUnanswered, Unavailable.
     """
+    application = await _named(world, request_id, shown)
     seen = await see(world, request_id)
-    if seen.deployment.lender != world.keys.address:
-        raise RequestNotOurs
-    market = Market.at(world.chain.chain_id, world.deployment.address)
-    application = OpenApplication(market, seen.request.deployment_id, shown.features, shown.salt, shown.borrower_key)
-    if application.digest != seen.request.query_digest:
-        raise NotWhatWasNamed
     async with world.database.begin() as session:
         begun = await begin(session, world, seen)
     if isinstance(begun, Begun):
@@ -56,11 +54,30 @@ async def assess(world: World, request_id: RequestId, shown: OpenFeatures) -> As
 
             if reason := await store(world, seen, begun.served, answered, keep):
                 raise LeftUnanswered(reason)
-        await publish(world, seen)
-        return AssessmentRead(request_id=request_id, state="waiting")
+        begun = await publish(world, seen)
+        if begun.outcome == "pending":
+            return AssessmentRead(request_id=request_id, state="waiting")
     if begun.outcome == "done" and seen.request.state is RequestState.ANSWERED:
         return AssessmentRead(request_id=request_id, state="answered")
     raise _why_not(begun)
+
+
+async def _named(world: World, request_id: RequestId, shown: OpenFeatures) -> OpenApplication:
+    """The application, if it is what the request names. Raises RequestNotOurs, NotWhatWasNamed."""
+    named = (
+        select(Deployment.deployment_id, ScoreRequest.query_digest)
+        .join(Deployment, ScoreRequest.deployment == Deployment.id)
+        .where(ScoreRequest.request_id == request_id)
+    )
+    async with world.database.begin() as session:
+        found = (await session.execute(named)).one_or_none()
+    if found is None:
+        raise RequestNotOurs
+    market = Market.at(world.chain.chain_id, world.deployment.address)
+    application = OpenApplication(market, DeploymentId(found.deployment_id), shown.features, shown.salt, shown.borrower_key)
+    if application.digest != found.query_digest:
+        raise NotWhatWasNamed
+    return application
 
 
 def _why_not(begun: Outcome) -> Conflict | RequestNotOurs:

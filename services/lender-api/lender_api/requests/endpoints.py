@@ -7,8 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path
 
-from hessian.chain.deployment import RequestUnknown
-from hessian.errors import IpfsUnavailable, TooLarge
+from hessian.errors import ChainUnavailable, IpfsUnavailable, TooLarge
 from hessian.identifiers import RequestId
 from hessian.learning.application import ApplicationRefused
 from hessian.service.edge import StrictJsonRoute
@@ -19,7 +18,7 @@ from lender_api.deployments.service import DeploymentNotSettled
 from lender_api.requests import acceptance, answering, assessment, history
 from lender_api.requests.acceptance import OpeningRefused, QuoteDeclined, QuoteExpired, QuoteMissing
 from lender_api.requests.assessment import LeftUnanswered, NotWhatWasNamed, RequestOver
-from lender_api.requests.history import RequestNotOurs
+from lender_api.requests.history import RequestNotFinal, RequestNotOurs
 from lender_api.requests.schemas import LARGEST_OPENING, AcceptanceRead, AcceptQuote, AssessmentRead, OpenFeatures, RequestDetail
 from lender_api.rounds.schemas import Outcome
 from lender_api.world import TheWorld
@@ -38,7 +37,9 @@ async def show(session: Transaction, world: TheWorld, request_id: ChainNumber) -
 
 
 @coordinator_router.post(
-    "/requests/{request_id}/answer", responses=refusals(RequestUnknown, DeploymentNotSettled, IpfsUnavailable), summary="Answer a request"
+    "/requests/{request_id}/answer",
+    responses=refusals(RequestNotFinal, DeploymentNotSettled, IpfsUnavailable),
+    summary="Answer a request",
 )
 async def answer(world: TheWorld, request_id: ChainNumber) -> Outcome:
     """A borrower asks: fetch and score its query, seal the quote to its key, anchor it. Idempotent."""
@@ -50,12 +51,15 @@ async def answer(world: TheWorld, request_id: ChainNumber) -> Outcome:
     status_code=HTTPStatus.ACCEPTED,
     max_body_size=LARGEST_OPENING,
     responses=refusals(
-        RequestUnknown, RequestNotOurs, NotWhatWasNamed, ApplicationRefused, RequestOver, LeftUnanswered, TooLarge, DeploymentNotSettled
+        RequestNotOurs, NotWhatWasNamed, ApplicationRefused, RequestOver, LeftUnanswered, TooLarge, DeploymentNotSettled, ChainUnavailable
     ),
     summary="Show the features of a request in open mode",
 )
 async def assess(world: TheWorld, request_id: ChainNumber, shown: OpenFeatures) -> AssessmentRead:
-    """Called by the borrower's own client, without a token: the features must be those that the request on chain names. Idempotent."""
+    """Called by the borrower's own client, without a token: the features must be those that the request on chain names. Idempotent.
+
+    404 also while this node's coordinator has not seen the request in a final block: try again.
+    """
     return await assessment.assess(world, RequestId(request_id), shown)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import func, select
+from sqlalchemy import and_, func, not_, or_, select
 from sqlalchemy.dialects.postgresql import insert
 
 from hessian.chain.blocks import Block, Receipt
+from hessian.chain.deployment import RequestUnknown
 from hessian.chain.deployment_events import ScoreAnswered, decode_all
 from hessian.chain.deployment_records import DeploymentRecord, RequestRecord, RequestState
-from hessian.errors import NotFound
+from hessian.errors import ChainUnavailable, NotFound
 from hessian.identifiers import RequestId
 from hessian.outbox.tables import TransactionState
 from hessian.postgres.session import Session
@@ -22,18 +23,29 @@ from lender_api.requests.served import Served
 from lender_api.tables import Deployment, ScoreRequest
 from lender_api.world import World
 
+LONGEST_MARGIN = 120
+"""Seconds before a request's deadline in which no answer is begun or published any more: ten blocks of twelve seconds. A fifth of the
+answer window, where that is less."""
+
+_MARGIN_SHARE = 5
+
 WAITING, ANSWERED, EXPIRED = (state.name.lower() for state in (RequestState.WAITING, RequestState.ANSWERED, RequestState.EXPIRED))
 
 
 class RequestNotOurs(NotFound):
-    """This lender has no such request."""
+    """This lender has no such request, or does not know of it yet."""
+
+
+class RequestNotFinal(ChainUnavailable):
+    """The final block does not show the request yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A request and its deployment, both of one final block."""
+    """A request and its deployment, both of one final block; `head` is the tip after it, whose clock the deadline is counted by."""
 
     block: Block
+    head: Block
     request_id: RequestId
     request: RequestRecord
     deployment: DeploymentRecord
@@ -43,12 +55,26 @@ class Seen:
         """When it was made, by the chain's clock: the contract sets the deadline so."""
         return self.request.deadline - self.deployment.answer_window
 
+    def is_too_late(self, head: Block) -> bool:
+        """Whether an answer that sets out now may be mined after the deadline: the contract would refuse it and give the fee back, and its
+        digest would be in the refused transaction for the borrower to read."""
+        return head.timestamp + min(LONGEST_MARGIN, self.deployment.answer_window // _MARGIN_SHARE) > self.request.deadline
+
+    @property
+    def lateness(self) -> str:
+        """Why it is left unanswered then."""
+        return f"the answer window of request {self.request_id} ended at {self.request.deadline}, or is too near its end"
+
 
 async def see(world: World, request_id: RequestId) -> Seen:
-    """Raises RequestUnknown, ChainUnavailable."""
+    """Raises RequestNotFinal, ChainUnavailable."""
     block = await world.chain.final_block()
-    record = await world.deployment.request(request_id, block)
-    return Seen(block, request_id, record, await world.deployment.deployment(record.deployment_id, block))
+    try:
+        record = await world.deployment.request(request_id, block)
+    except RequestUnknown as error:
+        raise RequestNotFinal(f"the final block {block.number} does not show request {request_id} yet") from error
+    deployment = await world.deployment.deployment(record.deployment_id, block)
+    return Seen(block, await world.chain.head_block(), request_id, record, deployment)
 
 
 async def own_rows(session: Session, seen: Seen) -> tuple[Deployment, ScoreRequest] | None:
@@ -86,14 +112,19 @@ def follow(row: ScoreRequest, record: RequestRecord) -> None:
             row.reason = "it was not answered in time"
 
 
-async def earlier_quote(session: Session, served: Served, row: ScoreRequest) -> int | None:
+async def earlier_quote(session: Session, served: Served, row: ScoreRequest, final: Block) -> int | None:
     """Another request of the same account that this model's key answered within one period of this one, before or after it.
+
+    An answer that came too late counts as well, for its borrower may have read it in spite of the refund, unless it was never published, or
+    this request asks the same again and learns nothing new.
 
     Holds a lock on the pair of account and model until the transaction ends: of two requests at once one is answered.
     """
     lock = func.hashtextextended(f"quote {served.model} {row.requester}", 0)
     await session.execute(select(func.pg_advisory_xact_lock(lock)))
     period = served.policy.quote_period_seconds
+    is_over = or_(ScoreRequest.state == EXPIRED, and_(ScoreRequest.state == WAITING, ScoreRequest.deadline < final.timestamp))
+    tells_nothing = or_(not_(ScoreRequest.is_published), ScoreRequest.query_digest == row.query_digest)
     query = (
         select(ScoreRequest.request_id)
         .join(Deployment, ScoreRequest.deployment == Deployment.id)
@@ -102,7 +133,7 @@ async def earlier_quote(session: Session, served: Served, row: ScoreRequest) -> 
             ScoreRequest.requester == row.requester,
             ScoreRequest.request_id != row.request_id,
             ScoreRequest.answer_digest.is_not(None),
-            ScoreRequest.state != EXPIRED,
+            not_(and_(is_over, tells_nothing)),
             ScoreRequest.requested_at > row.requested_at - period,
             ScoreRequest.requested_at < row.requested_at + period,
         )

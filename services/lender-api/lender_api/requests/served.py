@@ -56,15 +56,20 @@ class Served:
         """The checked ciphertext of a query to this deployment. Raises ArtifactRefused."""
         return query.check_against(self.market, self.deployment_id, self.scoring, self.manifest.public_key)
 
-    def is_opening_of(self, query: ScoreQuery, opening: Opening) -> bool:
-        """Whether these features, this salt and this R are what the query was made of.
+    def is_committed_to(self, query: ScoreQuery, opening: Opening) -> bool:
+        """Whether these features, this salt and this R are what the query promises.
 
-        The commitment is compared first: nothing is decrypted for anybody who did not make the query, and a query has one opening that
+        Compared before `is_opening_of`: nothing is decrypted for anybody who did not make the query, and a query has one opening that
         reaches the key, so that asking again tells nothing new.
         """
         try:
-            if opening.commitment(self.manifest.public_key) != query.commitment:
-                return False
+            return opening.commitment(self.manifest.public_key) == query.commitment
+        except Malformed:
+            return False
+
+    def is_opening_of(self, query: ScoreQuery, opening: Opening) -> bool:
+        """Whether the query's ciphertext was made of the opening that it promises. Decrypts."""
+        try:
             score = self.score_of(self.encoded(opening.features))
             return self.private_key.opens_blinded(self.ciphertext_of(query), score, opening.blinding, self.scale.blinding_bits)
         except Malformed:
