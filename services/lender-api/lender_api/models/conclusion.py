@@ -9,7 +9,8 @@ from sqlalchemy import select
 from hessian.chain.blocks import Receipt
 from hessian.chain.events import ModelClosed, ModelCreated, decode_all
 from hessian.chain.records import ModelState as ChainState
-from hessian.errors import Violated
+from hessian.chain.repository import ModelUnknown
+from hessian.errors import ChainUnavailable, Violated
 from hessian.identifiers import ModelId
 from hessian.outbox.tables import TransactionState
 from hessian.postgres.session import Session
@@ -27,9 +28,12 @@ class EventMissing(Violated):
 
 
 async def conclude(world: World, model_id: ModelId) -> Outcome:
-    """Idempotent. Raises ModelUnknown (of the chain), ChainUnavailable, and what `catch_up` raises."""
+    """Idempotent. Raises ChainUnavailable, and what `catch_up` raises."""
     block = await world.chain.final_block()
-    record = await world.repository.model(model_id, block)
+    try:
+        record = await world.repository.model(model_id, block)
+    except ModelUnknown as error:
+        raise ChainUnavailable(f"the final block {block.number} does not show model {model_id} yet") from error
     if record.lender != world.keys.address:
         return foreign()
     await catch_up(world, model_id, block, record)

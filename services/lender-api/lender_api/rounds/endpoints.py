@@ -6,7 +6,6 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path
 
-from hessian.chain.repository import CohortUnknown, RoundUnknown
 from hessian.errors import IpfsUnavailable
 from hessian.identifiers import CohortId, RoundId
 from hessian.service.edge import StrictJsonRoute
@@ -22,25 +21,25 @@ router = APIRouter(tags=["coordination"], route_class=StrictJsonRoute, dependenc
 ChainNumber = Annotated[int, Path(ge=1, lt=2**63, description="The contract's own number")]
 
 
-@router.post("/cohorts/{cohort_id}/rounds", responses=refusals(CohortUnknown), summary="Open a round")
+@router.post("/cohorts/{cohort_id}/rounds", responses=refusals(NotYetFinal), summary="Open a round")
 async def open_round(world: TheWorld, cohort_id: ChainNumber) -> Outcome:
     """The cohort is sealed, or its last round settled short of the target."""
     return await service.open_round(world, CohortId(cohort_id))
 
 
-@router.post("/rounds/{round_id}/accept", responses=refusals(RoundUnknown, NotYetFinal, IpfsUnavailable), summary="Accept the submissions")
+@router.post("/rounds/{round_id}/accept", responses=refusals(NotYetFinal, IpfsUnavailable), summary="Accept the submissions")
 async def accept(world: TheWorld, round_id: ChainNumber) -> Outcome:
     """Every member has submitted: fetch, check and keep their artifacts, then accept on chain."""
     return await service.accept(world, RoundId(round_id))
 
 
-@router.post("/rounds/{round_id}/evaluate", responses=refusals(RoundUnknown, NotYetFinal, IpfsUnavailable), summary="Evaluate and report")
+@router.post("/rounds/{round_id}/evaluate", responses=refusals(NotYetFinal, IpfsUnavailable), summary="Evaluate and report")
 async def evaluate(world: TheWorld, round_id: ChainNumber) -> Outcome:
     """Every member has unlocked: open the sum, take the step, publish the new encrypted weights, report the new error."""
     return await report.evaluate_round(world, RoundId(round_id))
 
 
-@router.post("/rounds/{round_id}/expire", responses=refusals(RoundUnknown, NotYetFinal), summary="Expire a round")
+@router.post("/rounds/{round_id}/expire", responses=refusals(NotYetFinal), summary="Expire a round")
 async def expire(world: TheWorld, round_id: ChainNumber) -> Outcome:
     """The round's deadline has passed at the final block."""
     return await service.expire(world, RoundId(round_id))

@@ -62,7 +62,7 @@ class _Evaluated:
 
 
 async def evaluate_round(world: World, round_id: RoundId) -> Outcome:
-    """Raises RoundUnknown, NotYetFinal, IpfsUnavailable, ChainUnavailable, KeyLost."""
+    """Raises NotYetFinal, IpfsUnavailable, ChainUnavailable, KeyLost."""
     seen = await see(world, round_id)
     if seen.model.lender != world.keys.address:
         return foreign()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from hessian.chain.blocks import Block
 from hessian.chain.records import CohortRecord, ModelRecord, RoundRecord, RoundState
 from hessian.chain.records import ModelState as ChainState
+from hessian.chain.repository import CohortUnknown, RoundUnknown
 from hessian.cohorts.masks import round_context
 from hessian.errors import ChainUnavailable, Violated
 from hessian.identifiers import CohortId, RoundId
@@ -50,9 +51,12 @@ class Seen:
 
 
 async def open_round(world: World, cohort_id: CohortId) -> Outcome:
-    """Open a sealed cohort's next round. Raises CohortUnknown, ChainUnavailable, and what `catch_up` raises."""
+    """Open a sealed cohort's next round. Raises NotYetFinal, ChainUnavailable, and what `catch_up` raises."""
     block = await world.chain.final_block()
-    cohort = await world.repository.cohort(cohort_id, block)
+    try:
+        cohort = await world.repository.cohort(cohort_id, block)
+    except CohortUnknown as error:
+        raise NotYetFinal(f"the final block {block.number} does not show cohort {cohort_id} yet") from error
     record = await world.repository.model(cohort.model_id, block)
     if record.lender != world.keys.address:
         return foreign()
@@ -86,7 +90,7 @@ def _obstacle(cohort_id: CohortId, cohort: CohortRecord, model: ModelRecord) -> 
 
 
 async def accept(world: World, round_id: RoundId) -> Outcome:
-    """Fetch, check and keep every artifact, then say so on chain. Raises RoundUnknown, NotYetFinal, IpfsUnavailable, ChainUnavailable."""
+    """Fetch, check and keep every artifact, then say so on chain. Raises NotYetFinal, IpfsUnavailable, ChainUnavailable."""
     seen = await see(world, round_id)
     if seen.model.lender != world.keys.address:
         return foreign()
@@ -125,7 +129,7 @@ async def accept(world: World, round_id: RoundId) -> Outcome:
 
 
 async def expire(world: World, round_id: RoundId) -> Outcome:
-    """End a round whose deadline has passed. Raises RoundUnknown, NotYetFinal, ChainUnavailable."""
+    """End a round whose deadline has passed. Raises NotYetFinal, ChainUnavailable."""
     seen = await see(world, round_id)
     if seen.model.lender != world.keys.address:
         return foreign()
@@ -145,10 +149,13 @@ async def expire(world: World, round_id: RoundId) -> Outcome:
 async def see(world: World, round_id: RoundId) -> Seen:
     """Read a round, its cohort and its model at one final block; our rows know every round settled by then.
 
-    Raises RoundUnknown, ChainUnavailable, and what `catch_up` raises.
+    Raises NotYetFinal, ChainUnavailable, and what `catch_up` raises.
     """
     block = await world.chain.final_block()
-    record = await world.repository.round(round_id, block)
+    try:
+        record = await world.repository.round(round_id, block)
+    except RoundUnknown as error:
+        raise NotYetFinal(f"the final block {block.number} does not show round {round_id} yet") from error
     cohort = await world.repository.cohort(record.cohort_id, block)
     model = await world.repository.model(record.model_id, block)
     await catch_up(world, record.model_id, block, model)
