@@ -49,7 +49,7 @@ async def apply(session: Session, world: World, owner: Owner, wanted: Applicatio
     offer = await require_offer(world, wanted.deployment_id)
     features = canonical_features(offer.manifest.specification, wanted.features)
     await _require_money(world, owner, offer, Wei(wanted.max_fee_wei))
-    cells = fingerprints(world.vault.derive(f"{_CELLS} {owner.id}"), features.values())
+    cells = fingerprints(world.vault.derive(f"{_CELLS} {owner.id}"), offer.manifest.specification, features)
     await lock_owner(session, owner)
     head = await world.chain.head_block()
     await require_within_limits(session, world, owner, offer, wanted.mode, cells, head.timestamp)

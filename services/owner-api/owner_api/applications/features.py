@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from hessian.learning.application import ApplicationRefused, read_features
+from hessian.learning.columns import Feature, Numeric
 from hessian.learning.features import FeatureSpecification
 from hessian.service.problems import FieldsRefused
 
 _FINGERPRINT_BYTES = 16
+_MISSING = b"missing"
 _LONGEST_SHOWN = 80
 
 
@@ -29,16 +31,26 @@ def canonical_features(specification: FeatureSpecification, given: Mapping[str, 
         raise _refusal(refusal.problems, {feature.name for feature in specification.features}) from None
 
 
-def fingerprints(key: bytes, values: Iterable[str]) -> bytes:
-    """A keyed hash of each value, without its name and sorted: a feature that was renamed or moved is still the same value."""
-    hashes = (hashlib.blake2b(value.encode(), key=key, digest_size=_FINGERPRINT_BYTES).digest() for value in values)
-    return b"".join(sorted(hashes))
+def fingerprints(key: bytes, specification: FeatureSpecification, features: Mapping[str, str]) -> bytes:
+    """A keyed hash of each value of canonical features, without its name and sorted: a feature that was renamed or moved is still the same
+    value, and a number that is missing is the same however a model spells that."""
+    return b"".join(sorted(_fingerprint(key, feature, features[feature.name]) for feature in specification.features))
 
 
 def is_same_set(first: bytes, second: bytes) -> bool:
-    """Whether all values of the one are among the other's: a feature more, or less, does not make another borrower."""
+    """Whether at least half of the larger set's values are among the other's.
+
+    A few features more, less or changed do not make another borrower; a value that two sets share by chance does not make one.
+    """
     one, other = _split(first), _split(second)
-    return bool(one) and bool(other) and (one <= other or other <= one)
+    shared = (one & other).total()
+    return shared > 0 and 2 * shared >= max(one.total(), other.total())
+
+
+def _fingerprint(key: bytes, feature: Feature, value: str) -> bytes:
+    if isinstance(feature, Numeric) and value in feature.missing_values:
+        return hashlib.blake2b(key=key, digest_size=_FINGERPRINT_BYTES, person=_MISSING).digest()
+    return hashlib.blake2b(value.encode(), key=key, digest_size=_FINGERPRINT_BYTES).digest()
 
 
 def _split(joined: bytes) -> Counter[bytes]:

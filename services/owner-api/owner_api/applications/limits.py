@@ -21,7 +21,7 @@ from owner_api.world import World
 
 
 class SameFeatures(Conflict):
-    """These features were sent before: every further query about them would tell lenders more."""
+    """These features, or half of them, were sent before: every further query about them would tell lenders more."""
 
 
 class TooManyFeatureSets(Conflict):
@@ -68,8 +68,8 @@ def _require_new(earlier: Sequence[Application], offer: Offer, cells: bytes) -> 
             bits = offer.scoring.scale.blinding_bits + 1
             again = "; to send the same bytes again, post to its requests" if application.state == ApplicationState.EXPIRED else ""
             raise SameFeatures(
-                f"these features were sent before, in application {application.id}: every further query about them tells a lender up to "
-                f"{bits} bits more, so this node sends one per borrower and feature set, over all deployments{again}"
+                f"these features, or half of them, were sent before, in application {application.id}: every further query about them tells "
+                f"a lender up to {bits} bits more, so this node sends one per borrower and feature set, over all deployments{again}"
             )
 
 
