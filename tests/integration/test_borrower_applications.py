@@ -18,8 +18,11 @@ from sqlalchemy import select
 from devstack.anvil import Anvil
 from devstack.contracts import Deployment
 from hessian.artifacts.application import OpenApplication, Opening
+from hessian.errors import IpfsUnavailable
 from hessian.identifiers import DeploymentId, digest_from_hex
+from hessian.ipfs.audit import audit
 from hessian.ipfs.cid import cid_of
+from owner_api.copies import Anchored
 from owner_api.tables import Application, OutgoingTransaction
 
 FEATURES: dict[str, Any] = {"income": 900.25, "age": 71, "region": "S"}
@@ -116,7 +119,9 @@ async def test_features__of_private_applications__are_in_no_answer_row_log_line_
     assert printed
 
 
-async def test_features__erased_after_the_end__leave_the_history_and_the_limit(node: OwnerNode, lender: BareLender) -> None:
+async def test_features__erased_after_the_end__leave_the_history_and_the_limit_and_no_query(
+    node: OwnerNode, lender: BareLender, monkeypatch: pytest.MonkeyPatch
+) -> None:
     borrower = await Borrower.at(node, lender)
     deployment_id = lender.deploy()
     application = await borrower.waiting(deployment_id, FEATURES)
@@ -125,8 +130,22 @@ async def test_features__erased_after_the_end__leave_the_history_and_the_limit(n
     assert (early.status_code, early.json()["title"]) == (409, "ApplicationUnderWay")
     await borrower.answered(application)
     quoted = await borrower.concluded(application)
+    query, store = digest_from_hex(quoted["query_digest"]), node.world.store
+    await store.unpin(query)
+    assert (await audit(store, Anchored(node.world.database))).restored == 1
+    assert await store.is_pinned(query)
+
+    async def broken(_: str) -> None:
+        raise IpfsUnavailable
+
+    with monkeypatch.context() as outage:
+        outage.setattr(store, "_unpin", broken)
+        assert (await borrower.account.request("DELETE", f"{path}/features")).status_code == 503
     for _ in range(2):
         assert (await borrower.account.request("DELETE", f"{path}/features")).status_code == 204
+    assert not await store.is_pinned(query)
+    assert (await audit(store, Anchored(node.world.database))).restored == 0
+    assert not await store.is_pinned(query)
     kept = await borrower.account.get(path)
     assert (kept["features_kept"], kept["quote"], kept["query_digest"]) == (False, quoted["quote"], quoted["query_digest"])
     async with node.world.database.begin() as session:

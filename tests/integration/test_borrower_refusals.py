@@ -24,6 +24,7 @@ from hessian.artifacts.manifest import ModelManifest
 from hessian.artifacts.terms import ChainTerms
 from hessian.identifiers import digest_of
 from hessian.paillier.certificate import KeyCertificate
+from owner_api.applications.offers import LEAST_VALID_SECONDS
 from owner_api.applications.preparing import prepare
 from owner_api.states import ApplicationState
 from owner_api.tables import Application, OutgoingTransaction
@@ -144,6 +145,7 @@ async def test_offer__that_breaks_a_rule__is_shown_with_the_reason_and_refused(b
     forged = BareLender(lender.anvil, lender.repository, lender.serving, manifest_for=_forged)
     await forged.publish(borrower.node.world.store)
     senseless = replace(lender.scoring, policy=replace(POLICY, cutoff_bps=1)).to_bytes()
+    hasty = replace(lender.scoring, policy=replace(POLICY, quote_valid_seconds=LEAST_VALID_SECONDS - 1)).to_bytes()
     of_another = replace(lender.scoring, manifest=digest_of(b"another")).to_bytes()
     contents: list[tuple[bytes, str, str]] = [
         (b"garbage", "ScoringModelNotUsable", "artifact"),
@@ -157,6 +159,7 @@ async def test_offer__that_breaks_a_rule__is_shown_with_the_reason_and_refused(b
         (_changed(lender, "ciphertexts", 0, to=bytes(128)), "ScoringModelNotUsable", ""),
         (of_another, "ScoringModelNotUsable", "another manifest"),
         (senseless, "DeploymentNotServing", "approves nobody"),
+        (hasty, "DeploymentNotServing", "quotes hold for 599 seconds"),
     ]
     await lender.publish(borrower.node.world.store, *(data for data, _, _ in contents))
     cases = [(lender.deploy(digest_of(data)), 409, title, says) for data, title, says in contents]
@@ -209,6 +212,7 @@ async def test_limits__of_one_borrower__hold_over_all_deployments_and_for_nobody
     await refused(SETS[0], "SameFeatures", "33 bits")
     await refused(SETS[0], "SameFeatures", "", deployments[0])
     await refused(SETS[0] | {"age": "30.0"}, "SameFeatures", "")
+    await refused(SETS[0] | {"age": "31"}, "SameFeatures", "")
     for number in (1, 2):
         await borrower.applied(deployments[1], SETS[number], key=f"set-number-{number}")
         await answered(0)
@@ -232,6 +236,25 @@ async def test_application__erased_while_it_is_prepared__is_withdrawn_and_leaves
         row = (await session.execute(select(Application))).scalar_one()
     assert (row.state, row.cells, row.sealed_features, row.query, row.query_digest) == ("failed", b"", None, None, None)
     await borrower.applied(deployment_id, SETS[0], key="the-same-again")
+
+
+async def test_application__withdrawn_while_its_query_is_published__leaves_no_query(
+    borrower: Borrower, lender: BareLender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    application, store = await borrower.applied(lender.deploy(), SETS[0]), borrower.node.world.store
+    async with borrower.node.world.database.begin() as session:
+        row = (await session.execute(select(Application))).scalar_one()
+        row.query, row.query_digest = b"a query", digest_of(b"a query")
+    put = store._put
+
+    async def withdrawn_meanwhile(data: bytes) -> str:
+        assert (await borrower.account.request("DELETE", f"/v1/applications/{application}/features")).status_code == 204
+        return await put(data)
+
+    monkeypatch.setattr(store, "_put", withdrawn_meanwhile)
+    await prepare(borrower.node.world, uuid.UUID(application))
+    assert (await borrower.account.get(f"/v1/applications/{application}"))["state"] == "failed"
+    assert not await store.is_pinned(digest_of(b"a query"))
 
 
 async def test_deployments__listed__say_all_that_a_form_needs(borrower: Borrower, lender: BareLender) -> None:

@@ -146,6 +146,17 @@ async def test_quote__that_contradicts_the_published_policy__is_shown_as_such(no
     quoted = await borrower.concluded(application)
     assert (quoted["state"], quoted["quote"]["rate_bps"]) == ("quoted", 900)
     assert "contradicts the policy" in quoted["reason"]
+    path = f"/v1/applications/{quoted['id']}/acceptance"
+    for body in (None, {}, {"accept_doubtful": False}):
+        refused = await borrower.account.request("POST", path, json=body)
+        assert (refused.status_code, refused.json()["title"]) == (409, "DoubtNotConfirmed")
+        assert "contradicts the policy" in refused.json()["detail"]
+        assert "accept_doubtful: true" in refused.json()["detail"]
+    assert (await borrower.account.request("POST", path, json={"accept_doubtful": "true"})).status_code == 422
+    assert (await borrower.account.get(f"/v1/applications/{quoted['id']}"))["state"] == "quoted"
+    confirmed = await borrower.account.request("POST", path, json={"accept_doubtful": True})
+    assert confirmed.json()["opening"]["features"] == {"income": "900.25", "age": "71", "region": "S"}
+    assert (await borrower.account.request("POST", path)).json() == confirmed.json()  # it was confirmed, and given away
 
 
 async def test_deployment__retired_between_the_application_and_its_request__costs_no_fee(node: OwnerNode, lender: BareLender) -> None:

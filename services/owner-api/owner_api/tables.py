@@ -293,6 +293,11 @@ class Application(Base):
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[UpdatedAt]
 
+    @property
+    def published_query(self) -> Digest | None:
+        """What of it is on IPFS, or will be: nothing of an open application."""
+        return self.query_digest if self.mode == ApplicationMode.PRIVATE else None
+
     def move_to(self, state: ApplicationState, reason: str | None = None) -> None:
         """The only way to change the state. What never left this node leaves nothing behind. Raises ForbiddenTransition."""
         if state not in ApplicationState(self.state).successors:

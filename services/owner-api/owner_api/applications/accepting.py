@@ -32,6 +32,10 @@ class QuoteExpired(Conflict):
     """The quote does not hold any more."""
 
 
+class DoubtNotConfirmed(Conflict):
+    """The quote contradicts the published policy, or could not be compared with it; confirm with accept_doubtful to go on."""
+
+
 class FeaturesErased(Conflict):
     """The features of this application were erased."""
 
@@ -44,8 +48,11 @@ class ApplicationUnderWay(Conflict):
     """The request is under way: the features are still needed."""
 
 
-async def accept(session: Session, world: World, owner: Owner, application_id: uuid.UUID) -> AcceptanceRead:
-    """The opening, the same every time. Raises ApplicationNotFound, NothingToAccept, QuoteExpired, FeaturesErased."""
+async def accept(session: Session, world: World, owner: Owner, application_id: uuid.UUID, *, doubtful: bool) -> AcceptanceRead:
+    """The opening, the same every time; of a quote that is in doubt only once its borrower has confirmed it as `doubtful`.
+
+    Raises ApplicationNotFound, NothingToAccept, QuoteExpired, FeaturesErased, DoubtNotConfirmed.
+    """
     application = await find(session, owner, application_id, lock=True)
     quote = secrets.quote_of(world.vault, application)
     if application.state not in _QUOTED or quote is None or application.request_id is None:
@@ -58,6 +65,11 @@ async def accept(session: Session, world: World, owner: Owner, application_id: u
     if now > quote.valid_until:
         raise QuoteExpired(f"the quote held until {datetime.fromtimestamp(quote.valid_until, UTC):%Y-%m-%d %H:%M:%S} UTC")
     if application.state == ApplicationState.QUOTED:
+        if application.reason is not None and not doubtful:  # what a quote is in doubt for, as it was concluded
+            raise DoubtNotConfirmed(
+                f"{application.reason}. The opening shows the lender the features, whatever it then stands by. Send accept_doubtful: true "
+                "to accept that"
+            )
         application.move_to(ApplicationState.ACCEPTED, application.reason)
         log.info("application_accepted", application_id=str(application.id))
     return AcceptanceRead(request_id=application.request_id, opening=_opening(world, application))
@@ -74,19 +86,23 @@ async def show(session: Session, world: World, owner: Owner, application_id: uui
     return ShownRead(request_id=application.request_id, application=shown)
 
 
-async def erase(session: Session, owner: Owner, application_id: uuid.UUID) -> None:
+async def erase(world: World, owner: Owner, application_id: uuid.UUID) -> None:
     """Forget features, salt, R, key and query; the history and the values' fingerprints stay. What was not requested yet is withdrawn.
 
-    Raises ApplicationNotFound, ApplicationUnderWay. Repeatable.
+    The query is unpinned once the row is without it: the pin audit would put back what the row still holds. Raises ApplicationNotFound,
+    ApplicationUnderWay, IpfsUnavailable. Repeatable, and to be repeated after IpfsUnavailable.
     """
-    application = await find(session, owner, application_id, lock=True)
-    if application.state == ApplicationState.PREPARING:
-        application.move_to(ApplicationState.FAILED, "withdrawn by the borrower before anything was paid")
-    if ApplicationState(application.state).is_under_way:
-        raise ApplicationUnderWay
-    if application.erased_at is None:
-        application.erase()
-        log.info("application_erased", application_id=str(application.id))
+    async with world.database.begin() as session:
+        application = await find(session, owner, application_id, lock=True)
+        if application.state == ApplicationState.PREPARING:
+            application.move_to(ApplicationState.FAILED, "withdrawn by the borrower before anything was paid")
+        if ApplicationState(application.state).is_under_way:
+            raise ApplicationUnderWay
+        if application.erased_at is None:
+            application.erase()
+            log.info("application_erased", application_id=str(application.id))
+    if (query := application.published_query) is not None:
+        await world.store.unpin(query)
 
 
 def _opening(world: World, application: Application) -> OpeningRead | OpenOpeningRead:

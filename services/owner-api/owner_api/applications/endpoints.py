@@ -20,7 +20,14 @@ from hessian.service.fields import IdempotencyKey, Page, PageLimit, next_cursor,
 from hessian.service.problems import refusals
 from hessian.service.transaction import Transaction
 from owner_api.applications import accepting, applying, concluding, expiring, preparing
-from owner_api.applications.accepting import ApplicationUnderWay, FeaturesErased, NothingToAccept, NothingToShow, QuoteExpired
+from owner_api.applications.accepting import (
+    ApplicationUnderWay,
+    DoubtNotConfirmed,
+    FeaturesErased,
+    NothingToAccept,
+    NothingToShow,
+    QuoteExpired,
+)
 from owner_api.applications.applying import ApplicationNotFound, FeeAboveLimit, NothingToRepeat
 from owner_api.applications.deployments import DeploymentRead
 from owner_api.applications.features import FeaturesRefused
@@ -28,6 +35,7 @@ from owner_api.applications.limits import QuotePeriodNotOver, SameFeatures, TooM
 from owner_api.applications.offers import DeploymentNotServing, ScoringModelNotUsable
 from owner_api.applications.reading import read_application, read_applications, read_deployment
 from owner_api.applications.schemas import (
+    AcceptanceCreate,
     AcceptanceRead,
     ApplicationCreate,
     ApplicationRead,
@@ -132,11 +140,14 @@ async def request_again(
 @router.post(
     "/{application_id}/acceptance",
     summary="Accept a quote",
-    responses=refusals(ApplicationNotFound, NothingToAccept, QuoteExpired, FeaturesErased, ChainUnavailable),
+    responses=refusals(ApplicationNotFound, NothingToAccept, DoubtNotConfirmed, QuoteExpired, FeaturesErased, ChainUnavailable),
 )
-async def accept(world: TheWorld, session: Transaction, owner: CallingOwner, application_id: uuid.UUID) -> AcceptanceRead:
+async def accept(
+    world: TheWorld, session: Transaction, owner: CallingOwner, application_id: uuid.UUID, wanted: AcceptanceCreate | None = None
+) -> AcceptanceRead:
     """The opening of the commitment, for the borrower's own client: with it the lender sees the features, and confirms. Repeatable."""
-    return await accepting.accept(session, world, owner, application_id)
+    doubtful = wanted is not None and wanted.accept_doubtful
+    return await accepting.accept(session, world, owner, application_id, doubtful=doubtful)
 
 
 @router.get(
@@ -153,14 +164,15 @@ async def show(world: TheWorld, session: Transaction, owner: CallingOwner, appli
     "/{application_id}/features",
     status_code=HTTPStatus.NO_CONTENT,
     summary="Erase an application's features",
-    responses=refusals(ApplicationNotFound, ApplicationUnderWay),
+    responses=refusals(ApplicationNotFound, ApplicationUnderWay, IpfsUnavailable),
 )
-async def erase(session: Transaction, owner: CallingOwner, application_id: uuid.UUID) -> None:
+async def erase(world: TheWorld, owner: CallingOwner, application_id: uuid.UUID) -> None:
     """Features, salt, R and query go, and with them the right to accept; an application that is not requested yet is withdrawn.
 
-    State, quote and digests stay as the borrower's history; keyed fingerprints of values that were sent stay, so they go once only.
+    State, quote and digests stay as the borrower's history; keyed fingerprints of values that were sent stay, so they go once only. This
+    node's IPFS node lets go of the query; copies that others have fetched are theirs. Repeat it after a 503.
     """
-    await accepting.erase(session, owner, application_id)
+    await accepting.erase(world, owner, application_id)
 
 
 @request_router.post("/{request_id}/conclusion", summary="Book a request's end", responses=refusals(ChainUnavailable, IpfsUnavailable))

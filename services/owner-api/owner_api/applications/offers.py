@@ -19,6 +19,11 @@ from owner_api.world import World
 log = structlog.get_logger()
 MOST_KEPT = 64
 
+LEAST_VALID_SECONDS = 600
+"""How long a borrower must be able to accept a quote that it sees."""
+
+_LONGEST_DELAY = 3_600
+
 
 class ScoringModelNotUsable(Conflict):
     """The deployment's scoring model was refused: this node sends nothing to it."""
@@ -57,6 +62,13 @@ async def view_offer(world: World, deployment_id: DeploymentId) -> Offer:
         raise ManifestNotUsable(f"the catalogue holds another manifest than the chain names for model {record.model_id}")
     scoring, data = await _verified_scoring(world, deployment_id, record, listing.manifest)
     objections = []
+    head = await world.chain.head_block()
+    unseen = min(_LONGEST_DELAY, head.timestamp - final.timestamp)  # a quote holds from its answer on, which is seen once it is final
+    if scoring.policy.quote_valid_seconds < unseen + LEAST_VALID_SECONDS:
+        objections.append(
+            f"its quotes hold for {scoring.policy.quote_valid_seconds} seconds: an answer is final after about {unseen}, and a borrower "
+            f"needs {LEAST_VALID_SECONDS} more to accept it"
+        )
     if record.is_retired:
         objections.append("it is retired and takes no new requests")
     if not model.is_trained or model.weights_digest != record.weights_digest:

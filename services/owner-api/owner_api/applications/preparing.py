@@ -73,7 +73,9 @@ async def prepare(world: World, application_id: uuid.UUID) -> None:
         await _keep(world, application_id, await _compute(world, application, offer, ticket))
     await _publish(world, application_id)
     async with world.database.begin() as session:
-        await _request(session, world, application_id, offer)
+        application = await _request(session, world, application_id, offer)
+    if application.erased_at is not None and (query := application.published_query) is not None:
+        await world.store.unpin(query)  # it was withdrawn while it was published
 
 
 async def redeem(session: Session, world: World, ticket: str) -> RedeemedScoreTicket:
@@ -159,10 +161,10 @@ async def _publish(world: World, application_id: uuid.UUID) -> None:
         raise IpfsUnavailable("the IPFS node took the query but does not keep it")
 
 
-async def _request(session: Session, world: World, application_id: uuid.UUID, offer: Offer) -> None:
+async def _request(session: Session, world: World, application_id: uuid.UUID, offer: Offer) -> Application:
     application = await session.get_one(Application, application_id, with_for_update=True)
     if application.state != ApplicationState.PREPARING or application.query_digest is None:
-        return
+        return application
     owner = await session.get_one(Owner, application.owner_id)
     application.requests += 1
     application.move_to(ApplicationState.REQUESTING)
@@ -175,3 +177,4 @@ async def _request(session: Session, world: World, application_id: uuid.UUID, of
         subject=str(application.id),
     )
     log.info("request_enqueued", application_id=str(application.id), request=application.requests)
+    return application

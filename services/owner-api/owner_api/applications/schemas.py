@@ -45,6 +45,18 @@ class RequestAgain(BaseModel):
     max_fee_wei: WeiIn
 
 
+class AcceptanceCreate(BaseModel):
+    """Accept a quote. May be left out."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"accept_doubtful": False}]})
+
+    accept_doubtful: bool = Field(
+        default=False,
+        strict=True,
+        description="Confirms a quote that contradicts the published policy, or could not be compared with it: `reason` says which",
+    )
+
+
 class QuoteRead(BaseModel):
     """The lender's answer. It binds nobody before it is accepted and the lender has confirmed."""
 
