@@ -19,6 +19,7 @@ from trainer.isolation import frames
 from trainer.isolation.container import ContainerIsolation
 from trainer.isolation.frames import FrameRefused, Said
 from trainer.isolation.worker import IsolationUnavailable, JobLimits
+from trainer.launcher.__main__ import owner_of
 from trainer.launcher.containers import LABEL, Docker, DockerUnavailable
 from trainer.launcher.server import Launcher
 
@@ -115,9 +116,16 @@ async def test_launcher__killed_and_started_again__removes_what_its_earlier_life
     with pytest.raises(IsolationUnavailable, match="went away"):
         await worker.wait()
     await worker.end()
-    with begin() as launcher:
-        assert containers(str(socket)) == []
-        launcher.send_signal(signal.SIGTERM)
+    others = owner_of("of another node on this machine")
+    stranger = laboratory(owner=others).start()
+    try:
+        assert len(containers(owner_of(TOKEN))) == 1
+        with begin() as launcher:
+            assert (containers(owner_of(TOKEN)), containers(others)) == ([], [stranger.identity])
+            launcher.send_signal(signal.SIGTERM)
+    finally:
+        stranger.streams.close()
+        laboratory().remove(stranger.identity)
     assert launcher.returncode == 0
 
 

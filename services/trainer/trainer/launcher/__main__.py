@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 
 import structlog
 
@@ -21,11 +22,16 @@ async def main(stop: asyncio.Event) -> None:
     settings = LauncherSettings()
     configure_logging("launcher", level=settings.log_level, as_json=settings.log_json)
     token = read_secret(settings.launcher_token_file)
-    docker = Docker(settings.launcher_image, settings.limits(), owner=str(settings.launcher_socket))
+    docker = Docker(settings.launcher_image, settings.limits(), owner=owner_of(token))
     docker.check()
     log.info("launcher_ready", image=settings.launcher_image, removed=docker.sweep())
     async with Launcher(docker, token=token, containers=settings.launcher_containers).listening(settings.launcher_socket):
         await stop.wait()
+
+
+def owner_of(token: str) -> str:
+    """Whose the containers are. Launchers of several nodes may share one Docker, and differ in nothing but their tokens."""
+    return hashlib.sha256(b"hessian launcher " + token.encode()).hexdigest()[:16]
 
 
 if __name__ == "__main__":
