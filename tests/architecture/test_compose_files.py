@@ -18,11 +18,14 @@ SHAPES = {
     "docker-compose.owner.yml": {"owner-api", "trainer", "coordinator"},
 }
 COMMON = "docker-compose.common.yml"
-LEFT_TO_THE_IMAGE = {"HESSIAN_HOST", "HESSIAN_LOG_JSON"}
+LEFT_TO_THE_IMAGE = {"HESSIAN_HOST", "HESSIAN_METRICS_HOST", "HESSIAN_LOG_JSON"}
+OUT_OF_THE_TRAINERS_REACH = {"HESSIAN_TRACES_URL"}
 LEFT_TO_THE_SHAPE = {"HESSIAN_LENDER_URL", "HESSIAN_OWNER_URL", "HESSIAN_TRAINER_URL"}
 OF_THE_LAUNCHER = {"HESSIAN_LAUNCHER_SOCKET", "HESSIAN_LAUNCHER_TOKEN_FILE"}
 LOCKS = [*(f"services/{service.name}/requirements.lock" for service in SERVICES), "devstack/requirements.lock"]
-FORBIDDEN_IN_THE_TRAINER = {"web3", "eth-account", "sqlalchemy", "psycopg", "alembic", "procrastinate", "aioipfs", "docker"}
+FORBIDDEN_IN_THE_TRAINER = {
+    "web3", "eth-account", "sqlalchemy", "psycopg", "alembic", "procrastinate", "aioipfs", "docker", "opentelemetry-sdk",
+}  # fmt: skip
 
 
 def read(name: str) -> dict[str, Any]:
@@ -50,7 +53,8 @@ def test_compose__each_service__can_be_told_every_variable_it_reads(service: Ser
     wanted = {f"HESSIAN_{name.upper()}" for name in service.settings.model_fields}
     told = set(read(COMMON)["services"][service.name]["environment"])
     assert told - wanted == set()
-    assert wanted - told - LEFT_TO_THE_IMAGE - OF_THE_LAUNCHER <= (LEFT_TO_THE_SHAPE if service.name == "coordinator" else set())
+    elsewhere = {"coordinator": LEFT_TO_THE_SHAPE, "trainer": OUT_OF_THE_TRAINERS_REACH}
+    assert wanted - told - LEFT_TO_THE_IMAGE - OF_THE_LAUNCHER <= elsewhere.get(service.name, set())
 
 
 @pytest.mark.parametrize("name", read(COMMON)["services"])
@@ -84,6 +88,8 @@ def test_compose__the_trainer__is_on_internal_networks_of_its_own_with_two_other
     assert all(file["networks"][network]["internal"] for network in ("tickets", "dispatch"))
     assert read(COMMON)["services"]["coordinator"]["environment"]["HESSIAN_HOST"] == "coordinator.outside"  # not on `dispatch`
     assert file["services"]["coordinator"]["networks"]["outside"] == {"aliases": ["coordinator.outside"]}
+    assert read(COMMON)["services"]["owner-api"]["environment"]["HESSIAN_METRICS_HOST"] == "owner-api.outside"  # not on `tickets`
+    assert file["services"]["owner-api"]["networks"]["outside"] == {"aliases": ["owner-api.outside"]}
 
 
 def test_compose__the_development_chain__has_the_contract_where_the_services_look() -> None:
@@ -112,8 +118,13 @@ def test_lock__of_an_image__holds_only_what_the_one_lock_pins(lock: str) -> None
     assert {name: entries for name, entries in pins(lock).items() if not entries <= everything.get(name, set())} == {}, "run `make lock`"
 
 
-def test_lock__of_the_trainer__has_neither_chain_nor_database_nor_ipfs() -> None:
+def test_lock__of_the_trainer__has_neither_chain_nor_database_nor_ipfs_nor_tracing() -> None:
     assert FORBIDDEN_IN_THE_TRAINER & set(pins("services/trainer/requirements.lock")) == set()
+
+
+@pytest.mark.parametrize("service", [service for service in SERVICES if service.name != "trainer"], ids=lambda service: service.name)
+def test_lock__of_each_service_that_reaches_a_collector__has_what_traces_need(service: Service) -> None:
+    assert "opentelemetry-exporter-otlp-proto-http" in pins(f"services/{service.name}/requirements.lock")
 
 
 def test_dockerignore__lets_in_by_name_only() -> None:

@@ -58,11 +58,24 @@ async def test_serve_metrics__no_port__returns_and_serves_nothing() -> None:
     await serve_metrics({}, ServiceSettings(port=1), asyncio.Event())
 
 
-async def test_serve_metrics__port_taken__names_the_right_variable() -> None:
+async def test_serve_metrics__host_of_its_own__answers_there_and_not_where_the_api_does() -> None:
+    stop, port = asyncio.Event(), free_port()
+    settings = ServiceSettings(host="127.0.0.1", port=1, metrics_host="127.0.0.2", metrics_port=port)
+    async with asyncio.TaskGroup() as tasks, httpx.AsyncClient(trust_env=False) as http:
+        tasks.create_task(serve_metrics({"chain": one}, settings, stop))
+        async with httpx.AsyncClient(trust_env=False, base_url=f"http://127.0.0.2:{port}") as metrics_alone:
+            assert (await first_answer(metrics_alone)).status_code == 200
+        with pytest.raises(httpx.ConnectError):
+            await http.get(f"http://127.0.0.1:{port}/metrics")
+        stop.set()
+
+
+@pytest.mark.parametrize(("told", "named"), [({}, "HESSIAN_HOST"), ({"metrics_host": "127.0.0.1"}, "HESSIAN_METRICS_HOST")])
+async def test_serve_metrics__port_taken__names_the_right_variables(told: dict[str, str], named: str) -> None:
     server = await asyncio.start_server(lambda _reader, _writer: None, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    with pytest.raises(CannotListen, match="HESSIAN_METRICS_PORT"):
-        await serve_metrics({}, ServiceSettings(port=1, metrics_port=port), asyncio.Event())
+    with pytest.raises(CannotListen, match=f"{named} 127.0.0.1 and HESSIAN_METRICS_PORT {port} "):
+        await serve_metrics({}, ServiceSettings.model_validate({"port": 1, "metrics_port": port, **told}), asyncio.Event())
     server.close()
 
 

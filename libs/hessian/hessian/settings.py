@@ -32,7 +32,8 @@ class ServiceSettings(Section):
     port: int = Field(ge=0, le=65535)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_json: bool = False
-    metrics_port: int | None = Field(default=None, ge=0, le=65535, description="Prometheus metrics, on the same host; absent: none")
+    metrics_port: int | None = Field(default=None, ge=0, le=65535, description="Prometheus metrics, without a token; absent: none")
+    metrics_host: str | None = Field(default=None, description="where the metrics are listened for; absent: HESSIAN_HOST")
     traces_url: HttpUrl | None = Field(default=None, description="OTLP over HTTP, as http://collector:4318/v1/traces; absent: no traces")
     start_seconds: float = Field(default=30.0, ge=0, description="how long a neighbour may be silent at start before this service gives up")
 

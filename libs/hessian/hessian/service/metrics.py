@@ -53,7 +53,9 @@ async def serve_metrics(reads: Reads, settings: ServiceSettings, stop: asyncio.E
     """Serve until `stop`, where the settings name a port; every one of `reads` is asked at every scrape. Raises CannotListen."""
     if settings.metrics_port is None:
         return
-    await serve(metrics_app(reads), settings.model_copy(update={"port": settings.metrics_port}), stop, variable="HESSIAN_METRICS_PORT")
+    address = {"host": settings.metrics_host or settings.host, "port": settings.metrics_port}
+    variables = ("HESSIAN_METRICS_HOST" if settings.metrics_host else "HESSIAN_HOST", "HESSIAN_METRICS_PORT")
+    await serve(metrics_app(reads), settings.model_copy(update=address), stop, variables=variables)
 
 
 def metrics_app(reads: Reads) -> FastAPI:

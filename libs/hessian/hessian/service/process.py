@@ -25,6 +25,7 @@ log = structlog.get_logger()
 GRACE_SECONDS = 20
 EXIT_BAD_SETTINGS = 2
 _AGAIN_SECONDS = 1.0
+_ADDRESS = ("HESSIAN_HOST", "HESSIAN_PORT")
 ErrorT = TypeVar("ErrorT", bound=BaseException)
 WorldT = TypeVar("WorldT")
 
@@ -40,8 +41,8 @@ class _Server(uvicorn.Server):
         """Left to run_service."""
 
 
-async def serve(app: FastAPI, settings: ServiceSettings, stop: asyncio.Event, *, variable: str = "HESSIAN_PORT") -> None:
-    """Serve until `stop`; then finish the requests in flight within the grace period. Raises CannotListen, naming the port's variable."""
+async def serve(app: FastAPI, settings: ServiceSettings, stop: asyncio.Event, *, variables: tuple[str, str] = _ADDRESS) -> None:
+    """Serve until `stop`; then finish the requests in flight within the grace period. Raises CannotListen, which names `variables`."""
     server = _Server(
         uvicorn.Config(
             app,
@@ -62,7 +63,7 @@ async def serve(app: FastAPI, settings: ServiceSettings, stop: asyncio.Event, *,
 
     watching = asyncio.create_task(watch(), name="stop")
     try:
-        await server._serve(_listen(settings.host, settings.port, variable))
+        await server._serve(_listen(settings.host, settings.port, variables))
     finally:
         watching.cancel()
         stop.set()
@@ -70,11 +71,11 @@ async def serve(app: FastAPI, settings: ServiceSettings, stop: asyncio.Event, *,
 
 def require_listenable(settings: ServiceSettings) -> None:
     """Raises CannotListen when the address is taken or not ours, before anything that would have to be stopped again is started."""
-    for listener in _listen(settings.host, settings.port, "HESSIAN_PORT"):
+    for listener in _listen(settings.host, settings.port, _ADDRESS):
         listener.close()
 
 
-def _listen(host: str, port: int, variable: str) -> list[socket.socket]:
+def _listen(host: str, port: int, variables: tuple[str, str]) -> list[socket.socket]:
     """A listening socket for each address of `host`. Uvicorn's own would end the process with a log line instead of an error."""
     sockets: list[socket.socket] = []
     try:
@@ -91,7 +92,7 @@ def _listen(host: str, port: int, variable: str) -> list[socket.socket]:
         for listener in sockets:
             listener.close()
         reason = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
-        raise CannotListen(f"HESSIAN_HOST {host} and {variable} {port} cannot be listened on: {reason}") from error
+        raise CannotListen(f"{variables[0]} {host} and {variables[1]} {port} cannot be listened on: {reason}") from error
     return sockets
 
 
