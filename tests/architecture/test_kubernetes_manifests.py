@@ -106,6 +106,27 @@ def test_trainer__its_policy__lets_it_reach_owner_api_alone() -> None:
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
+def test_overlay__metrics_of_each_service__are_announced_and_open_to_labelled_namespaces_alone(overlay: str) -> None:
+    items = resources(overlay)
+    for template in (item["spec"]["template"] for item in items if item["kind"] == "Deployment"):
+        container = template["spec"]["containers"][0]
+        assert {"name": "HESSIAN_METRICS_PORT", "value": "9100"} in container["env"], container["name"]
+        assert {"name": "metrics", "containerPort": 9100} in container["ports"], container["name"]
+        assert template["metadata"]["annotations"] == {
+            "prometheus.io/scrape": "true", "prometheus.io/port": "9100", "prometheus.io/path": "/metrics",
+        }, container["name"]  # fmt: skip
+    opening = [
+        (item["metadata"]["name"], rule["from"])
+        for item in items if item["kind"] == "NetworkPolicy"
+        for rule in item["spec"].get("ingress", [])
+        if any(port["port"] == 9100 for port in rule["ports"])
+    ]  # fmt: skip
+    assert opening == [("metrics", [{"namespaceSelector": {"matchLabels": {"hessian/calls": "metrics"}}}])]
+    services = [port["port"] for item in items if item["kind"] == "Service" for port in item["spec"]["ports"]]
+    assert set(services) == {8000}  # an ingress that is given a service reaches no figures
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
 def test_overlay__built_by_kustomize__is_valid(overlay: str) -> None:
     kustomize = shutil.which("kustomize")
     if kustomize is None:
