@@ -26,8 +26,8 @@ demo: setup ## runs one real encrypted training on real loans (DATA=file LABEL=c
 	@exec $(BIN)/python -m devstack demo $(if $(DATA),--data '$(DATA)') $(if $(LABEL),--label '$(LABEL)') \
 		$(if $(POSITIVE),--positive '$(POSITIVE)') $(if $(OWNERS),--owners '$(OWNERS)')
 
-compose-demo: setup ## runs the same job against the stack of docker-compose.yml, in containers (needs Docker with Compose)
-	@exec $(BIN)/python -m devstack compose-demo
+compose-demo: setup ## runs the same job against the stack of docker-compose.yml, in containers (ISOLATED=1: one for each job too; needs Docker)
+	@exec $(BIN)/python -m devstack compose-demo $(if $(ISOLATED),--isolated)
 
 test: setup ## runs every test, Solidity and Python, against real Postgres, anvil and block store
 	@(cd contracts && bin/forge test)

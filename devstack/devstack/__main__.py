@@ -68,12 +68,15 @@ def demo(
 
 
 @app.command(name="compose-demo")
-def _compose_demo(directory: Directory = COMPOSE_DEMO) -> None:
+def _compose_demo(
+    directory: Directory = COMPOSE_DEMO,
+    isolated: Annotated[bool, typer.Option(help="Give every job of the trainer a container of its own.")] = False,
+) -> None:
     """Run the same job on the stack of docker-compose.yml, in containers of its own; writes report.json."""
     from devstack.demo import lending_club
 
     shutil.rmtree(directory, ignore_errors=True)
-    _play(ComposedStack(directory), lending_club.CASE)
+    _play(ComposedStack(directory, isolated=isolated), lending_club.CASE)
 
 
 def _play(stack: Stack | ComposedStack, case: Case) -> None:

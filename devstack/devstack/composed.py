@@ -26,7 +26,9 @@ from hessian.identifiers import BlockNumber
 PORT = 8000
 RPC_PORT = 8545
 SECRETS = "/run/secrets"
+ISOLATED = "docker-compose.isolated.yml"
 _FREE_PORTS = {f"HESSIAN_{name}_PORT": "0" for name in ("LENDER", "OWNER", "COORDINATOR", "RPC")}
+_DOCKER_SOCKET = Path("/var/run/docker.sock")
 _DEMO_PROJECT = "hessian-demo"
 _LOOK_SECONDS = 5.0
 _CAT = """
@@ -42,16 +44,23 @@ class ComposeFailed(ProcessFailed):
 
 @dataclass(frozen=True)
 class Project:
-    """One Compose project. `variables` beside the published ports, which are free ones unless it says otherwise."""
+    """One Compose project of a shape's file, and ISOLATED beside it or not.
+
+    `variables` beside the published ports, which are free ones unless it says otherwise.
+    """
 
     name: str
     file: str = "docker-compose.yml"
     variables: Mapping[str, str] = field(default_factory=dict)
+    isolated: bool = False
 
     def compose(self, *arguments: str) -> str:
         """Run one command of Compose; its standard output. Raises ComposeFailed with the end of what it said."""
-        command = ["docker", "compose", "--project-name", self.name, "--env-file", os.devnull, "--file", str(ROOT / self.file), *arguments]
-        return _run(command, self._environment())
+        files = [part for name in self._files() for part in ("--file", str(ROOT / name))]
+        return _run(
+            ["docker", "compose", "--project-name", self.name, "--env-file", os.devnull, *files, *arguments],
+            self._environment(),
+        )
 
     def up(self, *services: str) -> None:
         """Bring these services (none: all) up, from images that exist, and wait until they are healthy."""
@@ -80,9 +89,13 @@ class Project:
         """Stop it and forget its volumes."""
         self.compose("down", "--volumes", "--remove-orphans", "--timeout", "30")
 
+    def _files(self) -> list[str]:
+        return [self.file, ISOLATED] if self.isolated else [self.file]
+
     def _environment(self) -> dict[str, str]:
         theirs = {name: value for name, value in os.environ.items() if not name.startswith(("HESSIAN_", "COMPOSE_"))}
-        return theirs | _FREE_PORTS | dict(self.variables)
+        group = {"HESSIAN_DOCKER_GROUP": str(_DOCKER_SOCKET.stat().st_gid)} if self.isolated else {}
+        return theirs | _FREE_PORTS | group | dict(self.variables)
 
 
 def docker(*arguments: str) -> str:
@@ -101,13 +114,16 @@ def complaint() -> str | None:
 
 
 class ComposedStack:
-    """The all-in-one shape for one run: a project of its own on free ports, forgotten at the end; its logs stay in `directory`."""
+    """The all-in-one shape for one run: a project of its own on free ports, forgotten at the end; its logs stay in `directory`.
 
-    def __init__(self, directory: Path, *, variables: Mapping[str, str] | None = None) -> None:
+    `isolated`: every job of the trainer in a container of its own.
+    """
+
+    def __init__(self, directory: Path, *, isolated: bool = False, variables: Mapping[str, str] | None = None) -> None:
         """Nothing is started yet."""
         self.directory = directory.absolute()
         self.logs = self.directory / "logs"
-        self.project = Project(_DEMO_PROJECT, variables=dict(variables or {}))
+        self.project = Project(_DEMO_PROJECT, variables=dict(variables or {}), isolated=isolated)
         self.anvil = Anvil(self.logs / "compose.log")
         self.repository = Deployment(fixed_address(0), BlockNumber(0))
         self._closing = ExitStack()
