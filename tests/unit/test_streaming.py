@@ -62,7 +62,7 @@ CELLS = (
     st.sampled_from(["", "x", "a,b", 'say "hi"', "one\ntwo", "ü", "\t"]),
     mostly(["13.5", "13.5%", "0", "1e1", "99.9%"], ["13.5%%", "%", "", "nan", "13.5 %", "101"]),
     mostly(["", "NA", "1", "50000.25", "-0.5", "1e5", "007", "1e00002"], [" ", "na", "NaN", "1e309", "-2", " 1", "1 ", "1_0", "+1"]),
-    mostly(["18", "40.", "90", "0", "120", ".5"], ["", "NA", "121", "-1", "inf", "nan", "0x10", "4\t", "1e", "٣", "1e-99999"]),
+    mostly(["18", "40.", "90", "0", "120", ".5"], ["+40", "", "NA", "121", "-1", "inf", "nan", "0x10", "4\t", "1e", "٣", "1e-99999"]),
     mostly(["36", " 36 months", "60"], ["36 months", "", "48"]),
     st.sampled_from(["OWN", "ÖWN", "", "RENT"]),
     mostly(["yes", "no"], ["", "Yes", "no "]),
@@ -93,13 +93,24 @@ def test_statistics_of__any_csv_however_cut__equals_the_strict_reader(data: byte
     assert fast == outcome(strictly, data)
 
 
-@given(text=st.text(alphabet='a1.,"\n\r\0 eE-ö%', max_size=60), piece=st.integers(1, 40))
+@given(text=st.text(alphabet='a1.,"\n\r\0 eE-+ö%', max_size=60), piece=st.integers(1, 40))
 @settings(deadline=None, max_examples=300)
 def test_statistics_of__arbitrary_text__is_taken_or_refused_as_the_strict_reader_does(text: str, piece: int) -> None:
     simple = FeatureSpecification((Numeric("a", -9 * B, 9 * B, -9 * B, 9 * B, 0, B),), Label("y", ("1",), ("0", "a")))
     data = ("a,y\n1,1\n" + text).encode()
     fast = outcome(statistics_of, [data], simple, piece_bytes=piece)
 
+    assert fast == outcome(lambda: accumulate(read_batches(text_lines([data]), simple), 2))
+
+
+@pytest.mark.parametrize("row", ["+5,1", '"+5",1', "5,+1", "1e+0,1", "5,1+"])
+@pytest.mark.parametrize("before", ["", "1,0\n"])
+def test_statistics_of__a_plus_before_a_number__is_refused_as_the_strict_reader_does(before: str, row: str) -> None:
+    simple = FeatureSpecification((Numeric("a", -9 * B, 9 * B, -9 * B, 9 * B, 0, B),), Label("y", ("1",), ("0", "+1", "1+")))
+    data = ("a,y\n" + before + row + "\n").encode()
+    fast = outcome(statistics_of, [data], simple)
+
+    assert (fast is None) == ("+5" in row)
     assert fast == outcome(lambda: accumulate(read_batches(text_lines([data]), simple), 2))
 
 

@@ -23,6 +23,7 @@ PIECE_BYTES = 4 << 20
 _LONGEST_PLAIN = 1 << 16  # a line this long cannot hide between two marks of that distance; every cell is then shorter than `rows` allows
 _QUOTE, _COMMA, _LINE_END, _RETURN = b'",\n\r'
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_PLUSES = (b",+", b"\n+", b'"+')
 _BLANKS = (b", ", b" ,", b"\n ", b" \n", b" \r", b'" ', b' "')
 
 
@@ -152,8 +153,10 @@ def _any_line_end_within(block: bytes, quotes: np.ndarray[tuple[int, ...], np.dt
 
 
 def _is_plain(block: bytes) -> bool:
-    """UTF-8 without NUL, every line end one, no line near the longest there may be."""
+    """UTF-8 without NUL, every line end one, no line near the longest there may be, no cell with the leading plus that Arrow allows."""
     if b"\0" in block or (b"\r" in block and block.count(b"\r") != block.count(b"\r\n")):
+        return False
+    if b"+" in block and (block[:1] == b"+" or any(pair in block for pair in _PLUSES)):
         return False
     if not block.isascii():
         try:
