@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import csv
 import ctypes
 import json
 import os
@@ -22,12 +23,14 @@ from typing import Any, cast
 
 import pytest
 from isolations import BACKENDS, LIMITS, isolated
-from probe import ATTEMPTS, worker_program
+from probe import ATTEMPTS, decoder_program, worker_program
 from small_model import KEY_BITS, manifest
 
+from hessian import uploads
+from hessian.confinement import filter as calls
 from hessian.identifiers import Timestamp
+from hessian.learning.formats import MAGIC
 from hessian.testing import valid_terms
-from trainer.isolation import filter as calls
 from trainer.job import Job
 from trainer.pool import JobPool
 
@@ -144,6 +147,14 @@ async def test_probe__as_jobs_run__succeeds_with_nothing(backend: str, host: dic
     assert {name: said for name, said in outcomes.items() if not said.startswith("denied")} == {}
 
 
+async def test_probe__the_decoder_of_uploads__succeeds_with_nothing(host: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploads, "PROGRAM", decoder_program(host | {"memory": uploads.MEMORY_BYTES}))
+    table = await asyncio.to_thread(lambda: b"".join(uploads.as_csv([MAGIC])).decode())
+    outcomes = dict[str, str](csv.reader(table.splitlines()[1:]))
+    assert set(outcomes) == set(ATTEMPTS)
+    assert {name: said for name, said in outcomes.items() if not said.startswith("denied")} == {}
+
+
 def test_start_program__a_machine_nobody_wrote_a_table_for__is_none() -> None:
     assert calls.start_program("riscv64") is None
     assert calls.work_program("riscv64") is None
@@ -165,7 +176,7 @@ def test_narrow__a_system_call_of_the_other_table__kills() -> None:
     """x86-64 kernels know 32-bit programs' numbers too: a filter that forgot them would be open by the back door."""
     if os.uname().machine != "x86_64":
         pytest.skip("a matter of x86-64")
-    code = "import ctypes, trainer.isolation.filter as f; c = ctypes.CDLL(None); f.narrow(); c.syscall(0x40000000 + 39); print('lived')"
+    code = "import ctypes, hessian.confinement.filter as f; c = ctypes.CDLL(None); f.narrow(); c.syscall(0x40000000 + 39); print('lived')"
     ended = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout) == (-31, "")  # SIGSYS
     assert ctypes.sizeof(ctypes.c_void_p) == 8

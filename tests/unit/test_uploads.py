@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import decimal
 import io
 import threading
 from collections.abc import Iterator
@@ -13,16 +14,34 @@ import pytest
 from hessian import uploads
 from hessian.errors import KeyLost
 from hessian.learning.formats import framed
-from hessian.uploads import UploadUnreadable, as_csv
+from hessian.learning.rows import BATCH_CHARACTERS, LONGEST_RECORD, read_columns, text_lines
+from hessian.learning.tables import read_table
+from hessian.uploads import DecodedTooLarge, DecoderUnavailable, UploadUnreadable, as_csv
 
 TABLE = pa.table({"name": ["a,b", None, 'say "hi"'], "amount": [1, None, 3], "rate": [0.5, 2.0, None], "bad": [True, False, True]})
 CSV = b'name,amount,rate,bad\n"a,b",1,0.5,true\n,,2,false\n"say ""hi""",3,,true\n'
 
 
-def parquet(table: pa.Table) -> bytes:
+KINDS: list[tuple[object, pa.DataType]] = [
+    (3, pa.int64()), (3, pa.uint64()), (3, pa.float16()), (0.5, pa.float64()), (True, pa.bool_()), ("ü", pa.large_string()),
+    (None, pa.null()), (decimal.Decimal("1.50"), pa.decimal128(9, 2)), (3, pa.date32()), (86_400_000, pa.date64()), (3, pa.time64("us")),
+    (3, pa.duration("s")), (3, pa.timestamp("ms")), (3, pa.timestamp("us", "UTC")), (3, pa.timestamp("us", "+02:00")),
+    (3, pa.timestamp("us", "Europe/Berlin")), (3, pa.timestamp("us", "America/Argentina/Ushuaia")),
+    ("a", pa.dictionary(pa.int32(), pa.string())),
+]  # fmt: skip
+
+
+def parquet(table: pa.Table, **options: object) -> bytes:
     file = io.BytesIO()
-    pq.write_table(table, file)
+    pq.write_table(table, file, **options)
     return file.getvalue()
+
+
+def bomb(rows: int, columns: int, characters: int) -> bytes:
+    """A small file that is `rows` × `columns` × `characters` large: every cell is the same long text."""
+    column = pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), pa.array(["x" * characters]))
+    names = [f"c{number}" for number in range(columns)]
+    return parquet(pa.table({"bad": ["0", "1"] * (rows // 2), **dict.fromkeys(names, column)}), row_group_size=16, compression="zstd")
 
 
 def stream(data: bytes) -> Iterator[bytes]:
@@ -32,6 +51,41 @@ def stream(data: bytes) -> Iterator[bytes]:
 
 def test_as_csv__of_parquet__is_the_same_table() -> None:
     assert b"".join(as_csv(stream(parquet(TABLE)))) == CSV
+
+
+def test_as_csv__any_kind_of_column__is_read_though_no_file_can_be_opened_any_more() -> None:
+    data = parquet(pa.table({str(kind): pa.array([None, value], kind) for value, kind in KINDS}))
+    (expected,) = read_table([framed(data), data])
+    (found,) = read_columns(text_lines(as_csv(stream(data))))
+    assert found == expected
+
+
+def test_as_csv__decodes_to_more_than_allowed__is_refused_before_it_is_held() -> None:
+    data, taken = bomb(64, 8, 100_000), list[bytes]()
+    assert len(data) < 100_000
+    with pytest.raises(DecodedTooLarge, match="more than 2 MiB"):
+        taken.extend(as_csv(stream(data), largest=2 << 20))
+    assert sum(map(len, taken)) <= 2 << 20
+    assert sum(map(len, as_csv(stream(data), largest=52 << 20))) > 51_000_000
+
+
+def test_read_columns__long_cells__a_batch_is_bounded_by_characters() -> None:
+    sizes = [
+        sum(len(cell) for cells in batch.columns.values() for cell in cells)
+        for batch in read_columns(text_lines(as_csv(stream(bomb(64, 8, 100_000)))))
+    ]
+    assert len(sizes) > 8
+    assert max(sizes) <= BATCH_CHARACTERS + LONGEST_RECORD
+
+
+def test_as_csv__kernel_takes_no_filter__is_unavailable_and_reads_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    code = (
+        "import sys, hessian.uploads as u\ndef refuse(): raise OSError(22, 'no filter')\nu.calls.narrow = refuse\n"
+        "sys.exit(u.main(sys.argv[1:], sys.stdin.buffer, sys.stdout.buffer, sys.stderr.buffer))"
+    )
+    monkeypatch.setattr(uploads, "PROGRAM", ("-I", "-c", code))
+    with pytest.raises(DecoderUnavailable, match="send CSV"):
+        list(as_csv(stream(parquet(TABLE))))
 
 
 def test_as_csv__of_csv__is_itself() -> None:
@@ -79,5 +133,5 @@ def test_as_csv__reader_stops_early__leaves_no_thread_and_no_process() -> None:
     wide = pa.table({f"c{i}": list(range(20_000)) for i in range(20)})
     part = as_csv(stream(parquet(wide)))
     next(part)
-    part.close()  # type: ignore[attr-defined]  # a generator
+    part.close()
     assert threading.active_count() == before

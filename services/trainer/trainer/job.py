@@ -17,7 +17,7 @@ from enum import StrEnum
 from types import TracebackType
 from typing import BinaryIO
 
-from hessian.confinement import confine
+from hessian.confinement.limits import confine
 
 EXIT_REFUSED = 3
 EXIT_OUT_OF_MEMORY = 4
@@ -39,9 +39,9 @@ def main(arguments: list[str], source: BinaryIO, answer: BinaryIO) -> int:
     confine(memory_bytes, cpu_seconds, parent)
 
     # after the limits, and before the job arrives: a waiting interpreter has these ready
+    from hessian.confinement import filter as calls
     from hessian.errors import HessianError
     from trainer import gradient, score, statistics
-    from trainer.isolation import filter as calls
     from trainer.isolation.worker import READY
 
     # Python and numpy look for these when they are first used, and by then no file can be opened any more

@@ -11,7 +11,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 
-from trainer.isolation.filter import start_program
+from hessian.confinement.filter import start_program
 from trainer.isolation.local import LocalWorker, start_child
 from trainer.isolation.view import View, needed_view
 from trainer.isolation.worker import ENVIRONMENT, PROGRAM, Isolation, IsolationUnavailable, JobLimits, arguments_of

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import structlog
 
+from hessian.confinement import filter as calls
 from hessian.settings import BadSettings, read_secret
-from trainer.isolation import filter as calls
 from trainer.isolation.bubblewrap import BubblewrapIsolation
 from trainer.isolation.container import ContainerIsolation
 from trainer.isolation.local import ProcessIsolation

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from hessian.confinement import environment
+from hessian.confinement.limits import environment
 from hessian.errors import Unavailable
 
 PROGRAM = ("-I", "-B", "-m", "trainer.job")

@@ -1,6 +1,6 @@
-"""What a job may ask of the kernel: two lists of system calls as seccomp programs, assembled here as classic BPF.
+"""What a confined process may ask of the kernel: two lists of system calls as seccomp programs, assembled here as classic BPF.
 
-START is what an interpreter needs to start and import; it holds until a worker waits for its job (`trainer.job` then narrows it to WORK).
+START is what an interpreter needs to start and import; a sandbox holds it until the process narrows itself to WORK, before its first byte.
 WORK is what arithmetic between two pipes needs: no path, no socket, no process, no signal to others, no new executable page; threads of
 its own, which read a table's pieces side by side. A call that is not listed fails with EPERM (clone3, whose flags no filter can see, with
 ENOSYS: the C library then asks by clone); one from another processor architecture's table kills. Lists rather than exceptions: a call that
