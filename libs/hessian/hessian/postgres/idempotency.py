@@ -17,6 +17,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from hessian.errors import Conflict
 from hessian.postgres.columns import CreatedAt
+from hessian.postgres.engine import Database
 from hessian.postgres.session import Session
 
 
@@ -39,6 +40,18 @@ class IdempotentAnswer:
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
 
 
+async def given(
+    database: Database, table: type[IdempotentAnswer], *, caller: str, key: str, request: str, answer_type: type[AnswerT]
+) -> AnswerT | None:
+    """The answer that was given already, read in a transaction of its own: for acts that fetch something before `once` takes a connection.
+
+    Raises IdempotencyKeyReused.
+    """
+    async with database.begin() as session:
+        row = (await session.execute(select(table).where(table.caller == caller, table.key == key))).scalar_one_or_none()
+    return None if row is None else _stored(row, request, answer_type)
+
+
 async def once(
     session: Session,
     table: type[IdempotentAnswer],
@@ -51,21 +64,29 @@ async def once(
 ) -> AnswerT:
     """Do `act` at most once per (caller, key) and return its answer, now or as it was stored.
 
-    `request` is the canonical text of method, path and body. Raises IdempotencyKeyReused when the key came with another request.
+    `request` is the canonical text of method, path and body. `act` fetches nothing: a connection would wait with it. Raises
+    IdempotencyKeyReused when the key came with another request.
     """
-    fingerprint = hashlib.sha256(request.encode()).digest()
     claimed = await session.execute(
         insert(table)
-        .values(caller=caller, key=key, fingerprint=fingerprint)
+        .values(caller=caller, key=key, fingerprint=_fingerprint(request))
         .on_conflict_do_nothing(index_elements=["caller", "key"])
         .returning(table.key)
     )
     if claimed.scalar_one_or_none() is None:
         row = (await session.execute(select(table).where(table.caller == caller, table.key == key))).scalar_one()
-        if row.fingerprint != fingerprint:
-            raise IdempotencyKeyReused
-        return answer_type.model_validate(row.answer)
+        return _stored(row, request, answer_type)
     answer = await act()
     row = (await session.execute(select(table).where(table.caller == caller, table.key == key))).scalar_one()
     row.answer = answer.model_dump(mode="json")
     return answer
+
+
+def _stored(row: IdempotentAnswer, request: str, answer_type: type[AnswerT]) -> AnswerT:
+    if row.fingerprint != _fingerprint(request):
+        raise IdempotencyKeyReused
+    return answer_type.model_validate(row.answer)
+
+
+def _fingerprint(request: str) -> bytes:
+    return hashlib.sha256(request.encode()).digest()

@@ -6,12 +6,13 @@ What the borrower says of itself, the salt, R and the key of the answer are seal
 from __future__ import annotations
 
 import uuid
+from dataclasses import dataclass
 
 import structlog
 from sqlalchemy import event, select
 
 from hessian.errors import Conflict, NotFound
-from hessian.identifiers import Wei
+from hessian.identifiers import Timestamp, Wei
 from hessian.postgres.session import Session
 from owner_api.applications import secrets
 from owner_api.applications.features import canonical_features, fingerprints
@@ -40,19 +41,31 @@ class NothingToRepeat(Conflict):
     """Only a request that expired, or failed after its query was made, can be made again."""
 
 
-async def apply(session: Session, world: World, owner: Owner, wanted: ApplicationCreate) -> Application:
-    """A new application in state `preparing`.
+@dataclass(frozen=True)
+class Prospect:
+    """What chain and IPFS say of a deployment and a borrower, asked before a transaction begins. `balance` and `now` are the head's."""
 
-    Raises DeploymentUnknown, ManifestNotUsable, ScoringModelNotUsable, DeploymentNotServing, FeaturesRefused, FeeAboveLimit, BalanceTooLow,
-    and the refusals of limits.
-    """
-    offer = await require_offer(world, wanted.deployment_id)
+    offer: Offer
+    balance: Wei
+    now: Timestamp
+
+
+async def look(world: World, owner: Owner, deployment_id: int) -> Prospect:
+    """The caller holds no session: content is waited for. Raises DeploymentUnknown, ManifestNotUsable, ScoringModelNotUsable,
+    DeploymentNotServing, Unavailable."""
+    offer = await require_offer(world, deployment_id)
+    head = await world.chain.head_block()
+    return Prospect(offer, await world.chain.balance(owner.address, head), head.timestamp)
+
+
+async def apply(session: Session, world: World, owner: Owner, wanted: ApplicationCreate, seen: Prospect) -> Application:
+    """A new application in state `preparing`. Raises FeaturesRefused, FeeAboveLimit, BalanceTooLow, and the refusals of limits."""
+    offer = seen.offer
     features = canonical_features(offer.manifest.specification, wanted.features)
-    await _require_money(world, owner, offer, Wei(wanted.max_fee_wei))
+    _require_money(world, owner, seen, Wei(wanted.max_fee_wei))
     cells = fingerprints(world.vault.derive(f"{_CELLS} {owner.id}"), offer.manifest.specification, features)
     await lock_owner(session, owner)
-    head = await world.chain.head_block()
-    await require_within_limits(session, world, owner, offer, wanted.mode, cells, head.timestamp)
+    await require_within_limits(session, world, owner, offer, wanted.mode, cells, seen.now)
     application = Application(
         id=uuid.uuid4(),
         owner_id=owner.id,
@@ -77,18 +90,17 @@ async def apply(session: Session, world: World, owner: Owner, wanted: Applicatio
     return application
 
 
-async def request_again(session: Session, world: World, owner: Owner, application_id: uuid.UUID, max_fee: Wei) -> Application:
-    """Pay again for the same query. Raises NothingToRepeat, and what `apply` raises but for the features'."""
-    application = await find(session, owner, application_id)
-    offer = await require_offer(world, application.deployment_id)
-    await _require_money(world, owner, offer, max_fee)
+async def request_again(
+    session: Session, world: World, owner: Owner, application_id: uuid.UUID, max_fee: Wei, seen: Prospect
+) -> Application:
+    """Pay again for the same query. Raises ApplicationNotFound, NothingToRepeat, FeeAboveLimit, BalanceTooLow, QuotePeriodNotOver."""
+    _require_money(world, owner, seen, max_fee)
     await lock_owner(session, owner)
     application = await find(session, owner, application_id, lock=True)
     if application.state not in _REPEATABLE or application.query_digest is None or application.erased_at is not None:
         raise NothingToRepeat(f"the application is {application.state}, or its features were erased: there is no request to make again")
     others = select(Application).where(Application.owner_id == owner.id, Application.id != application.id)
-    head = await world.chain.head_block()
-    require_quote_due(list((await session.execute(others)).scalars()), offer, head.timestamp)
+    require_quote_due(list((await session.execute(others)).scalars()), seen.offer, seen.now)
     application.move_to(ApplicationState.PREPARING)
     application.request_id = application.deadline = None
     await session.flush()
@@ -109,7 +121,7 @@ async def find(session: Session, owner: Owner, application_id: uuid.UUID, *, loc
 
 async def lock_owner(session: Session, owner: Owner) -> None:
     """One decision about a borrower's limits at a time."""
-    await session.execute(select(Owner.id).where(Owner.id == owner.id).with_for_update())
+    await session.execute(select(Owner.id).where(Owner.id == owner.id).with_for_update(key_share=True))
 
 
 def wake_worker_after_commit(session: Session, world: World) -> None:
@@ -117,13 +129,13 @@ def wake_worker_after_commit(session: Session, world: World) -> None:
     event.listen(session.sync_session, "after_commit", lambda _: world.to_apply.set(), once=True)
 
 
-async def _require_money(world: World, owner: Owner, offer: Offer, max_fee: Wei) -> None:
-    if offer.record.fee > max_fee:
-        raise FeeAboveLimit(f"the fee is {offer.record.fee} wei, above max_fee_wei {max_fee}")
-    balance = await world.chain.balance(owner.address, await world.chain.head_block())
-    needed = offer.record.fee + world.settings.gas_reserve_wei
-    if balance < needed:
+def _require_money(world: World, owner: Owner, seen: Prospect, max_fee: Wei) -> None:
+    fee = seen.offer.record.fee
+    if fee > max_fee:
+        raise FeeAboveLimit(f"the fee is {fee} wei, above max_fee_wei {max_fee}")
+    needed = fee + world.settings.gas_reserve_wei
+    if seen.balance < needed:
         raise BalanceTooLow(
-            f"the wallet {owner.address} holds {balance} wei; this application needs {needed} wei "
-            f"(fee {offer.record.fee} and {world.settings.gas_reserve_wei} for gas): send ether to it first"
+            f"the wallet {owner.address} holds {seen.balance} wei; this application needs {needed} wei "
+            f"(fee {fee} and {world.settings.gas_reserve_wei} for gas): send ether to it first"
         )

@@ -14,7 +14,7 @@ from fastapi import APIRouter, Depends, Path, Query
 from hessian.chain.deployment import DeploymentUnknown
 from hessian.errors import ChainUnavailable, IpfsUnavailable
 from hessian.identifiers import Wei
-from hessian.postgres.idempotency import IdempotencyKeyReused, once
+from hessian.postgres.idempotency import IdempotencyKeyReused, given, once
 from hessian.service.edge import StrictJsonRoute
 from hessian.service.fields import IdempotencyKey, Page, PageLimit, next_cursor, page_after
 from hessian.service.problems import refusals
@@ -60,6 +60,8 @@ ticket_router = APIRouter(route_class=StrictJsonRoute, prefix="/tickets", tags=[
 ChainNumber = Annotated[int, Path(ge=1, lt=2**63)]
 FewPerPage = Annotated[int, Query(ge=1, le=50)]
 _OFFER_REFUSALS = (DeploymentUnknown, ManifestNotUsable, ScoringModelNotUsable, DeploymentNotServing)
+LOOKED_UP_AT_ONCE = 4
+"""Deployments that one listing looks up at the same time."""
 _MONEY_REFUSALS = (FeeAboveLimit, BalanceTooLow, QuotePeriodNotOver, IdempotencyKeyReused, ChainUnavailable, IpfsUnavailable)
 
 
@@ -68,8 +70,14 @@ async def deployments(world: TheWorld, after: Annotated[int, Depends(page_after)
     """Every deployment on chain, oldest first, with this node's own verdict on it."""
     last = await world.deployment.deployment_count(await world.chain.final_block())
     shown = range(after + 1, min(after + limit, last) + 1)
-    items = await asyncio.gather(*(read_deployment(world, deployment_id) for deployment_id in shown))
-    return Page(items=list(items), next=next_cursor(shown[-1]) if items and shown[-1] < last else None)
+    places = asyncio.Semaphore(LOOKED_UP_AT_ONCE)
+
+    async def one(deployment_id: int) -> DeploymentRead:
+        async with places:
+            return await read_deployment(world, deployment_id)
+
+    items = await asyncio.gather(*map(one, shown))
+    return Page(items=items, next=next_cursor(shown[-1]) if items and shown[-1] < last else None)
 
 
 @deployment_router.get(
@@ -90,11 +98,14 @@ async def create(
     world: TheWorld, session: Transaction, owner: CallingOwner, wanted: ApplicationCreate, key: IdempotencyKey
 ) -> ApplicationRead:
     """Pay the fee for a decision. Everything wrong with the features is said at once. Follow the state until it is `quoted`."""
+    request = f"POST /v1/applications {_fingerprint(world, wanted)}"
+    if known := await given(world.database, Answer, caller=str(owner.id), key=key, request=request, answer_type=ApplicationRead):
+        return known
+    seen = await applying.look(world, owner, wanted.deployment_id)
 
     async def act() -> ApplicationRead:
-        return await read_application(session, world, await applying.apply(session, world, owner, wanted))
+        return await read_application(session, world, await applying.apply(session, world, owner, wanted, seen))
 
-    request = f"POST /v1/applications {_fingerprint(world, wanted)}"
     answer = await once(session, Answer, caller=str(owner.id), key=key, request=request, answer_type=ApplicationRead, act=act)
     applying.wake_worker_after_commit(session, world)
     return answer
@@ -126,12 +137,17 @@ async def request_again(
     world: TheWorld, session: Transaction, owner: CallingOwner, application_id: uuid.UUID, wanted: RequestAgain, key: IdempotencyKey
 ) -> ApplicationRead:
     """After a request that expired or failed: pay the fee again, for the same bytes."""
+    request = f"POST /v1/applications/{application_id}/requests {wanted.model_dump_json()}"
+    if known := await given(world.database, Answer, caller=str(owner.id), key=key, request=request, answer_type=ApplicationRead):
+        return known
+    async with world.database.begin() as brief:
+        deployment_id = (await applying.find(brief, owner, application_id)).deployment_id
+    seen = await applying.look(world, owner, deployment_id)
 
     async def act() -> ApplicationRead:
-        application = await applying.request_again(session, world, owner, application_id, Wei(wanted.max_fee_wei))
+        application = await applying.request_again(session, world, owner, application_id, Wei(wanted.max_fee_wei), seen)
         return await read_application(session, world, application)
 
-    request = f"POST /v1/applications/{application_id}/requests {wanted.model_dump_json()}"
     answer = await once(session, Answer, caller=str(owner.id), key=key, request=request, answer_type=ApplicationRead, act=act)
     applying.wake_worker_after_commit(session, world)
     return answer

@@ -7,7 +7,7 @@ from sqlalchemy import select
 
 from hessian.outbox.tables import TransactionState
 from hessian.postgres.session import Session
-from owner_api.applications.requests import application_of, view_request
+from owner_api.applications.requests import RequestView, application_of, view_request
 from owner_api.contributions.rounds import NotFinalYet
 from owner_api.contributions.schemas import Outcome, OutcomeRead
 from owner_api.tables import OutgoingTransaction, Owner
@@ -19,16 +19,17 @@ EXPIRE_REQUEST = "expire-request"
 
 async def expire(world: World, request_id: int) -> OutcomeRead:
     """End an overdue request of this node. Raises NotFinalYet until a final block shows its end."""
+    view = await view_request(world, request_id)
     async with world.database.begin() as session:
-        outcome = await _expire_if_overdue(session, world, request_id)
+        outcome = await _expire_if_overdue(session, world, view)
     if outcome is None:
         raise NotFinalYet(f"request {request_id} is being ended")
     return outcome
 
 
-async def _expire_if_overdue(session: Session, world: World, request_id: int) -> OutcomeRead | None:
+async def _expire_if_overdue(session: Session, world: World, view: RequestView) -> OutcomeRead | None:
     """The answer when there is nothing to end; None when an expiry is with the outbox."""
-    view = await view_request(world, request_id)
+    request_id = view.request_id
     application = await application_of(session, world, view)
     if application is None:
         return OutcomeRead(outcome=Outcome.FOREIGN)

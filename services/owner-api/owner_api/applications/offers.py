@@ -13,7 +13,7 @@ from hessian.chain.deployment_records import DeploymentRecord
 from hessian.errors import Conflict, Refused
 from hessian.identifiers import DeploymentId, Digest
 from hessian.lending.decision import decisions_by_band
-from owner_api.catalogue.service import ManifestNotUsable, require_listing
+from owner_api.catalogue.service import ManifestNotUsable, ensure_listed, require_listing
 from owner_api.world import World
 
 log = structlog.get_logger()
@@ -52,11 +52,15 @@ class Offer:
 
 
 async def view_offer(world: World, deployment_id: DeploymentId) -> Offer:
-    """A deployment at the final block. Raises DeploymentUnknown, ManifestNotUsable, ScoringModelNotUsable, Unavailable."""
+    """A deployment at the final block. The caller holds no session: content is waited for.
+
+    Raises DeploymentUnknown, ManifestNotUsable, ScoringModelNotUsable, Unavailable.
+    """
     final = await world.chain.final_block()
     record = await world.deployment.deployment(deployment_id, final)
     model = await world.repository.model(record.model_id, final)
-    async with world.database.begin() as session:  # of its own: content is waited for below, and no transaction waits with it
+    await ensure_listed(world, record.model_id)
+    async with world.database.begin() as session:
         listing = await require_listing(session, world, record.model_id)
     if listing.manifest_digest != model.manifest_digest:
         raise ManifestNotUsable(f"the catalogue holds another manifest than the chain names for model {record.model_id}")

@@ -118,12 +118,20 @@ def _verified(data: bytes, terms: Terms, minimum_bits: int) -> ModelManifest:
     return manifest
 
 
-async def require_listing(session: Session, world: World, model_id: int) -> Listing:
-    """A model with its verified manifest, read now if the catalogue lacks it. Raises ModelUnknown, ManifestNotUsable, Unavailable."""
-    row = await session.get(CatalogueModel, model_id)
-    if row is None:
+async def ensure_listed(world: World, model_id: int) -> None:
+    """Read a model now if the catalogue lacks it. The caller holds no session: none waits for content, or for a second connection.
+
+    Raises ModelUnknown, Unavailable.
+    """
+    async with world.database.begin() as session:
+        is_listed = await session.get(CatalogueModel, model_id) is not None
+    if not is_listed:
         await refresh(world, ModelId(model_id))
-        row = await session.get_one(CatalogueModel, model_id)
+
+
+async def require_listing(session: Session, world: World, model_id: int) -> Listing:
+    """A model with its verified manifest, as the catalogue has it. Raises ModelNotFound, ManifestNotUsable."""
+    row = await find(session, model_id)
     if row.manifest is None:
         raise ManifestNotUsable(f"this node does not work with model {model_id}: {row.problem}")
     if row.manifest_digest not in world.manifests:

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from fastapi import APIRouter
 
 from hessian.errors import ChainUnavailable
-from hessian.postgres.idempotency import IdempotencyKeyReused, once
+from hessian.postgres.idempotency import IdempotencyKeyReused, given, once
 from hessian.service.edge import StrictJsonRoute
 from hessian.service.fields import IdempotencyKey
 from hessian.service.problems import refusals
@@ -40,11 +40,14 @@ async def create(
     world: TheWorld, session: Transaction, owner: CallingOwner, key: IdempotencyKey, contract: Debtor = Debtor.REPOSITORY
 ) -> WithdrawalRead:
     """From one of the two contracts into the wallet."""
+    request = "POST /v1/withdrawals" + ("" if contract is Debtor.REPOSITORY else f"?contract={contract}")
+    if known := await given(world.database, Answer, caller=str(owner.id), key=key, request=request, answer_type=WithdrawalRead):
+        return known
+    owed = await service.credit(world, owner, contract)
 
     async def act() -> WithdrawalRead:
-        return WithdrawalRead.of(*await service.withdraw(session, world, owner, contract), contract)
+        return WithdrawalRead.of(*await service.withdraw(session, world, owner, contract, owed), contract)
 
-    request = "POST /v1/withdrawals" + ("" if contract is Debtor.REPOSITORY else f"?contract={contract}")
     return await once(session, Answer, caller=str(owner.id), key=key, request=request, answer_type=WithdrawalRead, act=act)
 
 

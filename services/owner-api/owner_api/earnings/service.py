@@ -41,7 +41,10 @@ class WithdrawalNotFound(NotFound):
 
 
 async def earnings(session: Session, world: World, owner: Owner) -> EarningsRead:
-    """Balance at the head, credits at the final block, rewards by model."""
+    """Balance at the head, credits at the final block, rewards by model. The chain first: no connection waits for it."""
+    final = await world.chain.final_block()
+    balance = await world.chain.balance(owner.address, await world.chain.head_block())
+    credits = await world.repository.credit_of(owner.address, final), await world.deployment.credit_of(owner.address, final)
     grouped = (
         select(Contribution.model_id, func.count(), func.sum(Contribution.earned))
         .where(Contribution.owner_id == owner.id, Contribution.state == ContributionState.SETTLED)
@@ -52,12 +55,11 @@ async def earnings(session: Session, world: World, owner: Owner) -> EarningsRead
         EarnedByModel(model_id=model_id, rounds=rounds, earned_wei=int(earned))
         for model_id, rounds, earned in await session.execute(grouped)
     ]
-    final = await world.chain.final_block()
     return EarningsRead(
         address=owner.address,
-        balance_wei=await world.chain.balance(owner.address, await world.chain.head_block()),
-        credit_wei=await world.repository.credit_of(owner.address, final),
-        fees_credit_wei=await world.deployment.credit_of(owner.address, final),
+        balance_wei=balance,
+        credit_wei=credits[0],
+        fees_credit_wei=credits[1],
         earned_wei=sum(model.earned_wei for model in models),
         models=models,
         privacy=[
@@ -73,15 +75,20 @@ async def earnings(session: Session, world: World, owner: Owner) -> EarningsRead
     )
 
 
-async def withdraw(session: Session, world: World, owner: Owner, debtor: Debtor) -> tuple[Withdrawal, OutgoingTransaction]:
-    """Ask a contract for everything it owes. Raises NothingToWithdraw, WithdrawalUnderWay."""
-    contract: ModelRepository | ModelDeployment = world.deployment if debtor is Debtor.DEPLOYMENT else world.repository
-    await session.execute(select(Owner.id).where(Owner.id == owner.id).with_for_update())
+async def credit(world: World, owner: Owner, debtor: Debtor) -> Wei:
+    """What a contract owes this owner at the final block. The caller holds no session."""
+    return await _contract(world, debtor).credit_of(owner.address, await world.chain.final_block())
+
+
+async def withdraw(session: Session, world: World, owner: Owner, debtor: Debtor, owed: Wei) -> tuple[Withdrawal, OutgoingTransaction]:
+    """Ask a contract for everything it owes, as `credit` said. Raises NothingToWithdraw, WithdrawalUnderWay."""
+    contract = _contract(world, debtor)
+    await session.execute(select(Owner.id).where(Owner.id == owner.id).with_for_update(key_share=True))
     row = OutgoingTransaction
     busy = exists().where(row.sender == owner.address, row.to == contract.address, row.purpose == WITHDRAW, row.state.in_(_OPEN))
     if (await session.execute(select(busy))).scalar_one():
         raise WithdrawalUnderWay
-    if not await contract.credit_of(owner.address, await world.chain.final_block()):
+    if not owed:
         raise NothingToWithdraw
     identity = uuid.uuid4()
     transaction = await world.outbox.enqueue(
@@ -98,6 +105,10 @@ async def withdraw(session: Session, world: World, owner: Owner, debtor: Debtor)
     await session.refresh(withdrawal)
     log.info("withdrawal_enqueued", withdrawal_id=str(identity), owner_id=str(owner.id), contract=debtor.value)
     return withdrawal, transaction
+
+
+def _contract(world: World, debtor: Debtor) -> ModelRepository | ModelDeployment:
+    return world.deployment if debtor is Debtor.DEPLOYMENT else world.repository
 
 
 def debtor_of(world: World, transaction: OutgoingTransaction) -> Debtor:

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends
 
 from hessian.chain.repository import ModelUnknown
 from hessian.errors import ChainUnavailable, IpfsUnavailable
-from hessian.postgres.idempotency import IdempotencyKeyReused, once
+from hessian.postgres.idempotency import IdempotencyKeyReused, given, once
 from hessian.service.edge import StrictJsonRoute
 from hessian.service.fields import IdempotencyKey, Page, PageLimit, page_after
 from hessian.service.problems import refusals
@@ -60,11 +60,14 @@ async def create(
     world: TheWorld, session: Transaction, owner: CallingOwner, wanted: EnrollmentCreate, key: IdempotencyKey
 ) -> EnrollmentRead:
     """Measure the dataset, then join the cohort that fills now with the model's bond. Follow the state until it is `sealed`."""
+    request = f"POST /v1/enrollments {wanted.model_dump_json()}"
+    if known := await given(world.database, Answer, caller=str(owner.id), key=key, request=request, answer_type=EnrollmentRead):
+        return known
+    balance = await service.look(world, owner, wanted)
 
     async def act() -> EnrollmentRead:
-        return EnrollmentRead.of(await service.create(session, world, owner, wanted))
+        return EnrollmentRead.of(await service.create(session, world, owner, wanted, balance))
 
-    request = f"POST /v1/enrollments {wanted.model_dump_json()}"
     answer = await once(session, Answer, caller=str(owner.id), key=key, request=request, answer_type=EnrollmentRead, act=act)
     service.wake_worker_after_commit(session, world)
     return answer

@@ -9,9 +9,9 @@ from sqlalchemy import event, select
 
 from hessian.chain.records import ModelState
 from hessian.errors import Conflict, Malformed, NotFound
-from hessian.identifiers import CohortId
+from hessian.identifiers import CohortId, Wei
 from hessian.postgres.session import Session
-from owner_api.catalogue.service import Listing, require_listing
+from owner_api.catalogue.service import Listing, ensure_listed, require_listing
 from owner_api.datasets import lineage
 from owner_api.datasets import service as datasets
 from owner_api.enrollments.schemas import EnrollmentCreate
@@ -58,9 +58,19 @@ class NotAMember(Conflict):
     """There is no cohort to leave."""
 
 
-async def create(session: Session, world: World, owner: Owner, wanted: EnrollmentCreate) -> Enrollment:
-    """A new enrolment in state `measuring`. Raises the refusals above, DatasetNotFound, ModelUnknown, ManifestNotUsable."""
-    await datasets.find(session, owner, wanted.dataset_id)  # the cheapest refusal first, before anything is fetched
+async def look(world: World, owner: Owner, wanted: EnrollmentCreate) -> Wei:
+    """List the model if it is not; the wallet's balance. The caller holds no session: content is waited for.
+
+    Raises DatasetNotFound, ModelUnknown, Unavailable.
+    """
+    async with world.database.begin() as session:
+        await datasets.find(session, owner, wanted.dataset_id)  # the cheapest refusal first, before anything is fetched
+    await ensure_listed(world, wanted.model_id)
+    return await world.chain.balance(owner.address, await world.chain.head_block())
+
+
+async def create(session: Session, world: World, owner: Owner, wanted: EnrollmentCreate, balance: Wei) -> Enrollment:
+    """A new enrolment in state `measuring`; `balance` is the wallet's. Raises the refusals above, DatasetNotFound, ManifestNotUsable."""
     listing = await require_listing(session, world, wanted.model_id)
     await lineage.lock_owner(session, owner.id)
     dataset = await datasets.find(session, owner, wanted.dataset_id, lock=True)
@@ -75,7 +85,7 @@ async def create(session: Session, world: World, owner: Owner, wanted: Enrollmen
     objections += await lineage_objections(session, world.settings, dataset, listing.manifest, ANY_COHORT)
     if objections:
         raise PolicyObjects("this node's policy forbids it: " + "; ".join(objections))
-    await _require_balance(world, owner, listing)
+    _require_balance(world, owner, listing, balance)
     enrollment = Enrollment(
         owner_id=owner.id,
         dataset_id=dataset.id,
@@ -118,8 +128,7 @@ def _require_fit(dataset: Dataset, listing: Listing) -> None:
         raise DatasetDoesNotFit(f"the dataset has {dataset.rows} rows, the model takes at most {listing.terms.row_cap} from one member")
 
 
-async def _require_balance(world: World, owner: Owner, listing: Listing) -> None:
-    balance = await world.chain.balance(owner.address, await world.chain.head_block())
+def _require_balance(world: World, owner: Owner, listing: Listing, balance: Wei) -> None:
     needed = listing.terms.member_bond + world.settings.gas_reserve_wei
     if balance < needed:
         raise BalanceTooLow(
