@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import threading
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from owner_node import Owner, OwnerNode, dataset_query, run_owner_node
+from owner_node import Owner, OwnerNode, dataset_query, eventually, run_owner_node
 from small_model import Rows, specification
 from sqlalchemy import func, select
 from starlette.requests import ClientDisconnect
@@ -20,9 +24,11 @@ from hessian.errors import DatabaseUnavailable
 from hessian.identifiers import Digest
 from hessian.learning.formats import TableFormat, framed
 from hessian.learning.streaming import statistics_of
+from hessian.uploads import AT_ONCE, WAITING, UploadsBusy
 from owner_api import tables
-from owner_api.datasets import service
+from owner_api.datasets import fingerprints, lineage, service
 from owner_api.datasets.service import UploadCutOff
+from owner_api.datasets.validation import Summary, validate
 from owner_api.tables import Dataset, Enrollment, Release, RowFingerprint
 
 PARQUET = TableFormat.PARQUET.value
@@ -31,7 +37,14 @@ PARQUET = TableFormat.PARQUET.value
 @pytest.fixture
 async def node(anvil: Anvil, repository_contract: Deployment, database_url: str, tmp_path: Path) -> AsyncIterator[OwnerNode]:
     async with run_owner_node(
-        anvil, repository_contract.address, database_url, tmp_path, work=False, dataset_rows=500, dataset_bytes=60_000
+        anvil,
+        repository_contract.address,
+        database_url,
+        tmp_path,
+        work=False,
+        dataset_rows=500,
+        dataset_bytes=60_000,
+        dataset_decoded_bytes=1_000_000,
     ) as (here, _):
         yield here
 
@@ -164,6 +177,85 @@ async def test_upload__the_same_twice_at_once__is_kept_once(node: OwnerNode) -> 
     assert sorted(answer.status_code for answer in answers) == [201, 409, 409, 409]
     assert len(files(node)) == 1
     assert (await other.request("POST", "/v1/datasets", **request)).status_code == 201
+
+
+async def test_upload__decodes_to_more_than_allowed__is_refused(node: OwnerNode) -> None:
+    owner = await node.owner("bomber")
+    cell = pa.DictionaryArray.from_arrays(pa.array([0] * 400, pa.int32()), pa.array(["x" * 4_000]))
+    file = io.BytesIO()
+    pq.write_table(pa.table({"Class": ["good", "bad"] * 200, **{f"c{number}": cell for number in range(8)}}), file, write_statistics=False)
+    answer = await owner.request("POST", "/v1/datasets", params=dataset_query(), content=file.getvalue(), headers={"content-type": PARQUET})
+    assert (answer.status_code, answer.json()["title"]) == (413, "DecodedTooLarge"), answer.text
+    assert files(node) == []
+
+
+async def test_upload__every_place_taken__is_told_to_come_back_and_the_rest_of_the_node_answers(
+    node: OwnerNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner, at_once, go_on = await node.owner("crowd"), list[int](), threading.Event()
+
+    def slow(*arguments: Any, **options: Any) -> Summary:
+        at_once.append(1)
+        assert go_on.wait(30)
+        return validate(*arguments, **options)
+
+    monkeypatch.setattr(service, "validate", slow)
+    uploads = [
+        asyncio.create_task(owner.request("POST", "/v1/datasets", params=dataset_query(f"{number}"), content=Rows(number, 20).csv()))
+        for number in range(AT_ONCE + WAITING)
+    ]
+
+    async def started() -> tuple[int, int]:
+        return len(at_once), len(files(node))
+
+    async def is_full() -> bool:
+        try:
+            node.world.uploads.require_one()
+        except UploadsBusy:
+            return True
+        return False
+
+    await eventually(started, lambda found: found == (AT_ONCE, AT_ONCE + WAITING))
+    await eventually(is_full, bool)
+    await eventually(
+        lambda: owner.request("POST", "/v1/datasets", params=dataset_query(), content=b""), lambda said: said.status_code == 503
+    )
+    refused = await owner.request("POST", "/v1/datasets", params=dataset_query(), content=Rows(99, 20).csv())
+    assert (refused.status_code, refused.json()["title"], "retry-after" in refused.headers) == (503, "UploadsBusy", True)
+    assert (await owner.get("/v1/datasets"))["items"] == []  # answered, while all of them wait
+    go_on.set()
+    assert {answer.status_code for answer in await asyncio.gather(*uploads)} == {201}
+    assert len(at_once) == AT_ONCE + WAITING
+
+
+async def test_upload__while_it_is_written__the_owners_money_is_not_locked(node: OwnerNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    owner, begun, go_on = await node.owner("impatient"), asyncio.Event(), asyncio.Event()
+    remember = lineage.remember
+
+    async def slow(*arguments: Any) -> None:
+        await remember(*arguments)
+        begun.set()
+        await go_on.wait()
+
+    monkeypatch.setattr(lineage, "remember", slow)
+    upload = asyncio.create_task(owner.upload(Rows(1, 30)))
+    await begun.wait()
+    answer = await owner.request("POST", "/v1/withdrawals", headers={"Idempotency-Key": "meanwhile-1"})
+    assert (answer.status_code, answer.json()["title"]) == (409, "NothingToWithdraw")
+    go_on.set()
+    await upload
+
+
+async def test_upload__fingerprints_of_several_batches__are_kept_once_each(node: OwnerNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fingerprints, "BATCH", 16)
+    owner, rows = await node.owner("batches"), Rows(1, 100).csv()
+    doubled = rows + b"".join(rows.splitlines(keepends=True)[1:])
+    answer = await owner.request("POST", "/v1/datasets", params=dataset_query(), content=doubled)
+    assert answer.json()["rows"] == 200
+    async with node.world.database.begin() as session:
+        assert (await session.execute(select(func.count()).select_from(RowFingerprint))).scalar_one() == 200
+    again = await owner.upload(Rows(1, 100), "without the doubles")
+    assert (await owner.get(f"/v1/datasets/{again}"))["lineage"] == answer.json()["lineage"]
 
 
 async def test_lineage__versions_that_share_a_row__are_one_and_can_connect_two(node: OwnerNode) -> None:

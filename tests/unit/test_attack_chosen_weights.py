@@ -49,7 +49,7 @@ def test_one_row_owner__chosen_weights__gives_its_row_away_without_masks_only(mo
 
 def test_one_row_owner__of_this_node__never_gets_that_far() -> None:
     with pytest.raises(DatasetRefused, match="one row"):
-        validate([Rows(0, 1).csv()], label="Class", positive_value="bad", limits=DatasetLimits(), fingerprint_key=bytes(32))
+        validate([Rows(0, 1).csv()], label="Class", positive_value="bad", limits=DatasetLimits(), fingerprint_key=bytes(32), keep=len)
     alone = ModelFacts(cohort_size=1, windows=(), certificate_valid=True)
     assert judge_model(OwnerPolicy(), alone)
 

@@ -23,6 +23,7 @@ from hessian.outbox.outbox import Outbox
 from hessian.postgres.engine import Database, database_url, open_database
 from hessian.service.tokens import NodeTokens
 from hessian.settings import read_secret
+from hessian.uploads import UploadPlaces
 from lender_api import tables
 from lender_api.keys import Keys, open_keys
 from lender_api.migration import require_head
@@ -50,6 +51,8 @@ class World:
     """Nothing on chain that is ours is older."""
     to_prepare: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when a model or a deployment was committed that the worker has to take on."""
+    uploads: UploadPlaces = field(default_factory=lambda: UploadPlaces(at_once=1))
+    """Where validation rows are read: whole in memory, so one table after the other."""
     lookups: Lookups = field(default_factory=Lookups)
     openings: WeakValueDictionary[RequestId, asyncio.Lock] = field(default_factory=WeakValueDictionary)
     """One opening of a request is judged at a time: what the first came to is known to the next."""

@@ -28,6 +28,7 @@ class DatasetLimits(Section):
     """What an uploaded dataset may be; checked while it arrives, before anything of it becomes visible."""
 
     dataset_bytes: int = Field(default=512 << 20, ge=1)
+    dataset_decoded_bytes: int = Field(default=4 << 30, ge=1, description="text that an uploaded Parquet file may hold, as CSV")
     dataset_rows: int = Field(default=2_000_000, ge=2)
     dataset_columns: int = Field(default=2_000, ge=2)
     dataset_cell_characters: int = Field(default=4_096, ge=1)

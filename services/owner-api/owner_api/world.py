@@ -27,6 +27,7 @@ from hessian.postgres.vault import Vault, open_vault
 from hessian.service.client import ServiceClient
 from hessian.service.tokens import NodeTokens
 from hessian.settings import read_secret
+from hessian.uploads import UploadPlaces
 from owner_api.datasets.storage import DatasetStorage
 from owner_api.migration import require_head
 from owner_api.owners.wallets import Wallets
@@ -58,6 +59,8 @@ class World:
     """Per enrolment that is being measured: how much of its file the trainer has read."""
     scoring_models: dict[DeploymentId, tuple[ScoringModel, bytes]] = field(default_factory=dict)
     """Verified scoring models and their bytes by deployment, which never changes."""
+    uploads: UploadPlaces = field(default_factory=UploadPlaces)
+    """Where uploaded tables are read."""
     to_enroll: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when an enrolment may be able to move."""
     to_apply: asyncio.Event = field(default_factory=asyncio.Event)

@@ -18,6 +18,7 @@ from hessian.learning.features import FeatureSpecification, IntMatrix
 LONGEST_RECORD = 1 << 20  # characters of one row, quoted line ends included
 MOST_COLUMNS = 4096
 BATCH_ROWS = 4096
+BATCH_CHARACTERS = 4 << 20  # a batch ends with the row that reaches it, so that it is bounded however long the rows are
 NO_ROWS = "the table has a header but no rows"
 
 
@@ -70,14 +71,15 @@ def read_records(
 ) -> Iterator[Batch]:
     """Batches of what stands below the header, its first row numbered `first_row`. Raises RowsRefused, ColumnMissing."""
     chosen = chosen_places(header, wanted)
-    begin, pending = first_row, list[list[str]]()
+    begin, size, pending = first_row, 0, list[list[str]]()
     for row, record in enumerate(_records(lines, first_row), start=first_row):
         if len(record) != len(header):
             raise RowsRefused(f"row {row} has {len(record)} cells, the header has {len(header)}")
         pending.append(record)
-        if len(pending) == batch_rows:
+        size += sum(map(len, record)) + len(record)
+        if len(pending) == batch_rows or size >= BATCH_CHARACTERS:
             yield Batch(begin, {name: [record[place] for record in pending] for name, place in chosen.items()})
-            begin, pending = row + 1, []
+            begin, size, pending = row + 1, 0, []
     if pending:
         yield Batch(begin, {name: [record[place] for record in pending] for name, place in chosen.items()})
 

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from hessian.errors import TooLarge
 from hessian.learning.cells import CellRefused
 from hessian.learning.columns import column_of
 from hessian.learning.fitting import FitRefused
@@ -20,10 +19,6 @@ _NOT_A_NUMBER = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE | re.ASCII)
 _CHUNK = 1 << 16
 
 
-class TableTooLarge(TooLarge):
-    """Decoded, the table is larger than a validation set may be."""
-
-
 @dataclass(frozen=True, slots=True)
 class Summary:
     """What is known of a checked CSV. `negatives`: the label's other values, sorted."""
@@ -35,16 +30,10 @@ class Summary:
 
 
 def of(data: bytes) -> bytes:
-    """The table as CSV. Raises RowsRefused, UploadUnreadable, TableTooLarge."""
+    """The table as CSV. Raises RowsRefused, UploadUnreadable, DecodedTooLarge, DecoderUnavailable."""
     if format_of(data) is TableFormat.CSV:
         return data
-    parts, size = list[bytes](), 0
-    for part in as_csv([framed(data), data]):
-        size += len(part)
-        if size > LARGEST_DECODED:
-            raise TableTooLarge(f"the Parquet file holds more than {LARGEST_DECODED >> 20} MiB of text: send fewer validation rows")
-        parts.append(part)
-    return b"".join(parts)
+    return b"".join(as_csv([framed(data), data], largest=LARGEST_DECODED))
 
 
 def check(data: bytes, *, label: str, positive: str) -> Summary:

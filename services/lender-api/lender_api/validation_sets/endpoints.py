@@ -22,7 +22,7 @@ from hessian.service.fields import Page, PageLimit, next_cursor, page_after
 from hessian.service.problems import refusals
 from hessian.service.tokens import requires
 from hessian.service.transaction import Transaction
-from hessian.uploads import UploadUnreadable
+from hessian.uploads import DecoderUnavailable, UploadsBusy, UploadUnreadable
 from lender_api.models.outlines import ProposalRead
 from lender_api.tables import ValidationSet
 from lender_api.validation_sets import service
@@ -48,7 +48,9 @@ Name = Annotated[str, Query(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f
     status_code=HTTPStatus.CREATED,
     max_body_size=LARGEST_TABLE,
     response_model=ValidationSetRead,
-    responses=refusals(RowsRefused, ColumnMissing, CellRefused, FitRefused, NotATable, UploadUnreadable, TooLarge),
+    responses=refusals(
+        RowsRefused, ColumnMissing, CellRefused, FitRefused, NotATable, UploadUnreadable, TooLarge, DecoderUnavailable, UploadsBusy
+    ),
     summary="Upload validation rows",
     openapi_extra={
         "requestBody": {
@@ -78,6 +80,7 @@ async def create(
         raise NotATable(f"send the rows as {TableFormat.CSV} or {TableFormat.PARQUET}, not {declared[:60]}")
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise NotATable("send the rows uncompressed")
+    world.uploads.require_one()
     data = b"".join([chunk async for chunk in request.stream()])
     if declared not in ("", found := format_of(data[:LONGEST_MAGIC])):
         raise NotATable(f"the body is declared as {declared} but is {found}")

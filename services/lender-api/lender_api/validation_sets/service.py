@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from functools import partial
 
 from sqlalchemy import select
 
@@ -23,11 +24,13 @@ class ValidationSetUnknown(NotFound):
 
 
 async def create(session: Session, world: World, *, name: str, label: str, positive: str, data: bytes) -> ValidationSet:
-    """Check and store a table, as CSV whatever it came as. Raises RowsRefused, UploadUnreadable, ColumnMissing, CellRefused, FitRefused;
-    then nothing is stored."""
-    csv = await asyncio.to_thread(csv_table.of, data)
-    summary = await asyncio.to_thread(csv_table.check, csv, label=label, positive=positive)
+    """Check and store a table, as CSV whatever it came as. Raises UploadsBusy, what `csv_table` raises; then nothing is stored."""
     identity = uuid.uuid4()
+    async with world.uploads.one():
+        csv = await world.uploads.run(partial(csv_table.of, data))
+        summary = await world.uploads.run(partial(csv_table.check, csv, label=label, positive=positive))
+        sealed = await world.uploads.run(partial(world.keys.seal_rows, identity, csv))
+        del csv
     row = ValidationSet(
         id=identity,
         name=name,
@@ -38,7 +41,7 @@ async def create(session: Session, world: World, *, name: str, label: str, posit
         positives=summary.positives,
         columns=list(summary.columns),
         digest=digest_of(data),
-        sealed_csv=await asyncio.to_thread(world.keys.seal_rows, identity, csv),
+        sealed_csv=sealed,
     )
     session.add(row)
     await session.flush()

@@ -16,7 +16,7 @@ from hessian.service.edge import StrictJsonRoute
 from hessian.service.fields import Page, PageLimit, page_after
 from hessian.service.problems import refusals
 from hessian.service.transaction import Transaction
-from hessian.uploads import UploadUnreadable
+from hessian.uploads import DecodedTooLarge, DecoderUnavailable, UploadsBusy, UploadUnreadable
 from owner_api.auth import CallingOwner
 from owner_api.datasets import service
 from owner_api.datasets.lineage import LineagesInUse
@@ -69,6 +69,9 @@ _TABLE = {
         DatasetRefused,
         DatasetTooLarge,
         UploadCutOff,
+        DecodedTooLarge,
+        DecoderUnavailable,
+        UploadsBusy,
     ),
 )
 async def upload(

@@ -1,6 +1,6 @@
 """Lineages: datasets of one owner that share a row are versions of one another, however the file changed otherwise (PROTOCOL §4).
 
-Rows are matched by their fingerprints (`datasets.validation`), within one owner on one node. A row with one more column, or with values
+Rows are matched by their fingerprints (`datasets.fingerprints`), within one owner on one node. A row with one more column, or with values
 that were computed anew, has others: then the owner says of which dataset it is a version.
 
 What was opened once stays opened: a lineage that took part in an unlock keeps its fingerprints when its datasets are deleted, or an upload
@@ -9,26 +9,27 @@ of the same rows would be taken for new ones. All others lose theirs with the da
 
 from __future__ import annotations
 
+import asyncio
 import uuid
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection
 
 from sqlalchemy import ARRAY, LargeBinary, bindparam, delete, func, select, text, update
 
 from hessian.errors import Conflict
 from hessian.postgres.session import Session
+from owner_api.datasets.fingerprints import FingerprintFile
 from owner_api.states import EnrollmentState
 from owner_api.tables import Dataset, Enrollment, Release, RowFingerprint
 
-_BATCH = 10_000
 _ACTIVE = [state for state in EnrollmentState if state.is_active]
-_FINGERPRINTS = bindparam("fingerprints", type_=ARRAY(LargeBinary))
 _KNOWN = text(
-    "select distinct datasets.lineage from row_fingerprints join datasets on datasets.id = row_fingerprints.dataset_id "
-    "where datasets.owner_id = :owner and row_fingerprints.fingerprint = any(:fingerprints)"
-).bindparams(_FINGERPRINTS)
-_INSERT = text("insert into row_fingerprints (dataset_id, fingerprint) select :dataset, unnest(cast(:fingerprints as bytea[]))").bindparams(
-    _FINGERPRINTS
+    "select distinct datasets.lineage from datasets where datasets.owner_id = :owner and datasets.id <> :dataset and exists "
+    "(select from row_fingerprints known join row_fingerprints made on made.fingerprint = known.fingerprint "
+    "where known.dataset_id = datasets.id and made.dataset_id = :dataset)"
 )
+_INSERT = text(
+    "insert into row_fingerprints (dataset_id, fingerprint) select :dataset, unnest(cast(:fingerprints as bytea[])) on conflict do nothing"
+).bindparams(bindparam("fingerprints", type_=ARRAY(LargeBinary)))
 
 
 class LineagesInUse(Conflict):
@@ -40,16 +41,13 @@ async def lock_owner(session: Session, owner_id: uuid.UUID) -> None:
     await session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"owner:{owner_id}", 0))))
 
 
-async def lineage_of(session: Session, owner_id: uuid.UUID, fingerprints: Collection[bytes], known: uuid.UUID | None = None) -> uuid.UUID:
-    """The lineage that these rows belong to: new, or an earlier one, `known` among them; where they connect several, those become one.
-
-    The caller holds `lock_owner`. Raises LineagesInUse.
-    """
+async def lineage_of(session: Session, dataset: Dataset, known: uuid.UUID | None = None) -> uuid.UUID:
+    """The lineage that a dataset belongs to by its fingerprints: its own, or an earlier one, `known` among them. Where it connects several,
+    they become one. The caller holds `lock_owner`. Raises LineagesInUse."""
     found = {known} if known else set[uuid.UUID]()
-    for batch in _batches(fingerprints):
-        found |= set((await session.execute(_KNOWN, {"owner": owner_id, "fingerprints": batch})).scalars())
+    found |= set((await session.execute(_KNOWN, {"owner": dataset.owner_id, "dataset": dataset.id})).scalars())
     if not found:
-        return uuid.uuid4()
+        return dataset.lineage
     await _require_not_in_use(session, found)
     kept, *merged = sorted(found)
     for table in (Dataset, Release):
@@ -66,9 +64,10 @@ async def _require_not_in_use(session: Session, merging: Collection[uuid.UUID]) 
         raise LineagesInUse
 
 
-async def remember(session: Session, dataset_id: uuid.UUID, fingerprints: Collection[bytes]) -> None:
-    """Store a dataset's fingerprints."""
-    for batch in _batches(fingerprints):
+async def remember(session: Session, dataset_id: uuid.UUID, fingerprints: FingerprintFile) -> None:
+    """Store a dataset's fingerprints, a batch at a time."""
+    batches = fingerprints.batches()
+    while batch := await asyncio.to_thread(next, batches, None):
         await session.execute(_INSERT, {"dataset": dataset_id, "fingerprints": batch})
 
 
@@ -81,9 +80,3 @@ async def forget(session: Session, dataset: Dataset) -> None:
 async def released_cohorts(session: Session, lineage: uuid.UUID) -> list[Release]:
     """The cohorts for which this node signed an unlock of rows of this lineage."""
     return list((await session.execute(select(Release).where(Release.lineage == lineage))).scalars())
-
-
-def _batches(fingerprints: Collection[bytes]) -> Iterator[Sequence[bytes]]:
-    ordered = sorted(fingerprints)
-    for start in range(0, len(ordered), _BATCH):
-        yield ordered[start : start + _BATCH]

@@ -6,7 +6,9 @@ import asyncio
 import hashlib
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, closing
 from datetime import UTC, datetime
+from functools import partial
 
 import structlog
 from sqlalchemy import exists, select
@@ -20,6 +22,7 @@ from hessian.postgres.engine import Database
 from hessian.postgres.session import Session
 from hessian.uploads import as_csv
 from owner_api.datasets import lineage
+from owner_api.datasets.fingerprints import FingerprintFile
 from owner_api.datasets.storage import DatasetStorage, Incoming
 from owner_api.datasets.validation import DatasetTooLarge, Summary, validate
 from owner_api.releases import erase_noise
@@ -66,25 +69,34 @@ async def receive(
     """Take an upload whole or not at all: encrypted as it arrives, validated, then made visible.
 
     `declared` is what the sender calls it. `version_of` names a dataset of this owner, deleted ones included, whose rows these are,
-    whatever became of them. Raises UploadCutOff, OtherFormat, UploadUnreadable, DatasetAlreadyUploaded, DatasetNotFound, LineagesInUse,
-    TooLarge, and what `validate` raises.
+    whatever became of them. Raises UploadsBusy, UploadCutOff, OtherFormat, what `as_csv` and `validate` raise, DatasetAlreadyUploaded,
+    DatasetNotFound, LineagesInUse.
     """
-    dataset = Dataset(id=uuid.uuid4(), owner_id=owner.id, name=name, label=label, positive_value=positive_value)
-    async with world.datasets.receive(dataset.id) as incoming:
-        dataset.size, dataset.digest = await _store(incoming, body, declared, world.settings.dataset_bytes)
-        summary = await asyncio.to_thread(
-            validate,
-            as_csv(incoming.read()),
-            label=label,
-            positive_value=positive_value,
-            limits=world.settings,
-            fingerprint_key=world.vault.derive(FINGERPRINT_PURPOSE),
-        )
-        dataset.rows, dataset.column_names = summary.rows, summary.columns
-        await asyncio.to_thread(incoming.publish)
-    dataset = await _insert_or_remove(world, dataset, summary, version_of)
+    dataset = Dataset(id=uuid.uuid4(), owner_id=owner.id, name=name, label=label, positive_value=positive_value, lineage=uuid.uuid4())
+    world.uploads.require_one()
+    async with AsyncExitStack() as stack:
+        fingerprints = FingerprintFile(stack.enter_context(closing(world.datasets.scratch())))
+        async with world.datasets.receive(dataset.id) as incoming:
+            dataset.size, dataset.digest = await _store(incoming, body, declared, world.settings.dataset_bytes)
+            await stack.enter_async_context(world.uploads.one())
+            summary = await world.uploads.run(partial(_validate, world, dataset, incoming, fingerprints))
+            dataset.rows, dataset.column_names = summary.rows, summary.columns
+            await asyncio.to_thread(incoming.publish)
+        dataset = await _insert_or_remove(world, dataset, fingerprints, version_of)
     log.info("dataset_received", dataset_id=str(dataset.id), rows=dataset.rows, bytes=dataset.size)
     return dataset
+
+
+def _validate(world: World, dataset: Dataset, incoming: Incoming, fingerprints: FingerprintFile) -> Summary:
+    with closing(as_csv(incoming.read(), largest=world.settings.dataset_decoded_bytes)) as chunks:
+        return validate(
+            chunks,
+            label=dataset.label,
+            positive_value=dataset.positive_value,
+            limits=world.settings,
+            fingerprint_key=world.vault.derive(FINGERPRINT_PURPOSE),
+            keep=fingerprints.add,
+        )
 
 
 async def _store(incoming: Incoming, body: AsyncIterator[bytes], declared: TableFormat | None, most: int) -> tuple[int, Digest]:
@@ -112,11 +124,11 @@ def _require(declared: TableFormat | None, first: bytes) -> None:
         raise OtherFormat(f"the body is declared as {declared} but is {found}")
 
 
-async def _insert_or_remove(world: World, dataset: Dataset, summary: Summary, version_of: uuid.UUID | None) -> Dataset:
+async def _insert_or_remove(world: World, dataset: Dataset, fingerprints: FingerprintFile, version_of: uuid.UUID | None) -> Dataset:
     """Give a published file its row. A commit whose answer was lost may have been done: the file goes only when there is no row, and what
     cannot be known now is swept at the next start."""
     try:
-        await _insert(world.database, dataset, summary, version_of)
+        await _insert(world.database, dataset, fingerprints, version_of)
     except Refused:
         await world.datasets.delete(dataset.id)
         raise
@@ -131,16 +143,18 @@ async def _insert_or_remove(world: World, dataset: Dataset, summary: Summary, ve
     return dataset
 
 
-async def _insert(database: Database, dataset: Dataset, summary: Summary, version_of: uuid.UUID | None) -> None:
+async def _insert(database: Database, dataset: Dataset, fingerprints: FingerprintFile, version_of: uuid.UUID | None) -> None:
+    """One transaction. What takes long, the rows' fingerprints, comes before the owner's lock, and nobody sees it before the end."""
     try:
         async with database.begin() as session:
-            await lineage.lock_owner(session, dataset.owner_id)
-            known = await _lineage_of_version(session, dataset.owner_id, version_of) if version_of else None
-            dataset.lineage = await lineage.lineage_of(session, dataset.owner_id, summary.fingerprints, known)
             session.add(dataset)
             await session.flush()
+            await lineage.remember(session, dataset.id, fingerprints)
+            await lineage.lock_owner(session, dataset.owner_id)
+            known = await _lineage_of_version(session, dataset.owner_id, version_of) if version_of else None
+            dataset.lineage = await lineage.lineage_of(session, dataset, known)
+            await session.flush()
             await session.refresh(dataset)
-            await lineage.remember(session, dataset.id, summary.fingerprints)
     except IntegrityError as error:
         raise DatasetAlreadyUploaded from error
 

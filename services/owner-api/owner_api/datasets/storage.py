@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import tempfile
 import uuid
 from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from hessian.errors import NotFound
 from hessian.learning.formats import MAGIC as PARQUET
@@ -91,6 +92,10 @@ class DatasetStorage:
         except BaseException:
             incoming.discard()
             raise
+
+    def scratch(self) -> BinaryIO:
+        """An open file without a name, on the disk of the datasets: nothing of it stays, whatever happens."""
+        return cast(BinaryIO, tempfile.TemporaryFile(dir=self._directory))
 
     def read(self, identity: uuid.UUID) -> Iterator[bytes]:
         """A dataset's table, chunk by chunk: a CSV, or a Parquet file behind its frame. Raises DatasetFileMissing, DatasetUnreadable."""
