@@ -26,7 +26,6 @@ from owner_api.migration import migrate as migrate_owner
 MIGRATIONS = {"lender_api": migrate_lender, "owner_api": migrate_owner, "coordinator": migrate_coordinator}
 WITH_CHAIN = tuple(MIGRATIONS)
 EVERY = (*WITH_CHAIN, "trainer")
-WITH_PASSPHRASE = ("lender_api", "owner_api")
 
 Environment = dict[str, str]
 
@@ -112,13 +111,13 @@ def test_start__the_node_serves_another_chain__stops_at_once(ground: Ground, pac
     assert (code, said.partition(" stops: ")[2]) == (1, "the Ethereum node serves chain 31337, the settings say 5")
 
 
-@pytest.mark.parametrize("package", WITH_CHAIN)
 @pytest.mark.parametrize(
-    ("variable", "value", "says"),
+    ("package", "variable", "value", "says"),
     [
-        ("rpc_url", "http://127.0.0.1:1", "The Ethereum node cannot be reached."),
-        ("ipfs_url", "http://127.0.0.1:1", "The IPFS node does not answer"),
-        ("database_url", "postgresql+psycopg://hessian@127.0.0.1:1/hessian", "Postgres does not answer."),
+        ("coordinator", "rpc_url", "http://127.0.0.1:1", "The Ethereum node cannot be reached."),
+        ("lender_api", "rpc_url", "http://127.0.0.1:1", "The Ethereum node cannot be reached."),
+        ("owner_api", "ipfs_url", "http://127.0.0.1:1", "The IPFS node does not answer"),
+        ("lender_api", "database_url", "postgresql+psycopg://hessian@127.0.0.1:1/hessian", "Postgres does not answer."),
     ],
 )
 def test_start__a_neighbour_does_not_answer__waits_as_long_as_told_and_stops(
@@ -128,10 +127,10 @@ def test_start__a_neighbour_does_not_answer__waits_as_long_as_told_and_stops(
     assert (code, says in said) == (1, True), said
 
 
-@pytest.mark.parametrize("package", WITH_PASSPHRASE)
 def test_start__another_passphrase_than_the_keys_were_made_with__stops_and_changes_nothing(
-    ground: Ground, package: str, founded: Callable[[str], None]
+    ground: Ground, founded: Callable[[str], None]
 ) -> None:
+    package = "owner_api"  # lender-api's: test_lender_process.py
     founded(package)
     wrong = secret_file(ground.directory / f"{package}.wrong")
     code, said = ends(package, ground.of(package, passphrase_file=wrong))
@@ -174,6 +173,7 @@ def test_start__the_data_directory_cannot_be_written__owner_api_says_so(ground: 
         ("coordinator", "database_url", "postgresql+psycopg://a:word@127.0.0.1/b", "the password lies in a file"),
         ("trainer", "log_level", "LOUD", "HESSIAN_LOG_LEVEL"),
         ("trainer", "port", "", "HESSIAN_PORT"),
+        ("owner_api", "rpc_url", "", "HESSIAN_RPC_URL"),
         ("trainer", "host", "not.a.host.invalid", "cannot be listened on"),
         ("owner_api", "policy_allowed_members", "[", "policy_allowed_members"),
         ("owner_api", "policy_allowed_members", '["0x1"]', "HESSIAN_POLICY_ALLOWED_MEMBERS"),
@@ -182,6 +182,14 @@ def test_start__the_data_directory_cannot_be_written__owner_api_says_so(ground: 
 def test_start__a_variable_makes_no_sense__names_it(ground: Ground, package: str, variable: str, value: str, says: str) -> None:
     code, said = ends(package, ground.of(package, **{variable: value}))
     assert (code != 0, says in said, "word@" in said) == (True, True, False), said
+
+
+def test_start__a_secret_that_others_can_read__says_what_to_do(ground: Ground) -> None:
+    open_to_all = ground.directory / "open.token"
+    open_to_all.write_text("token", encoding="utf-8")
+    open_to_all.chmod(0o644)
+    code, said = ends("trainer", ground.of("trainer", trainer_token_file=str(open_to_all)))
+    assert (code, "chmod 600" in said) == (1, True), said
 
 
 def test_start__a_secret_is_no_text__says_so(ground: Ground) -> None:

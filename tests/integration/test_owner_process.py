@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -137,23 +136,6 @@ async def test_enrolment__service_killed_in_the_middle__is_finished_after_the_re
         child.ask_to_stop()
         assert child.process is not None
         assert child.process.wait(30) == 0
-
-
-def test_start__without_what_it_needs__ends_with_one_plain_sentence(environment: Environment, tmp_path: Path) -> None:
-    assert run(environment, "owner_api", "migrate").returncode == 0
-    open_to_all = tmp_path / "open-token"
-    open_to_all.write_text("token", encoding="utf-8")
-    open_to_all.chmod(0o644)
-    cases = {
-        "HESSIAN_RPC_URL": (environment | {"HESSIAN_RPC_URL": ""}, 2),
-        "chmod 600": (environment | {"HESSIAN_ADMIN_TOKEN_FILE": str(open_to_all)}, 1),
-        "chain": (environment | {"HESSIAN_CHAIN_ID": "5"}, 1),
-    }
-    with ThreadPoolExecutor() as threads:
-        ended = dict(zip(cases, threads.map(lambda case: run(case[0], "owner_api"), cases.values()), strict=True))
-    for says, (_, code) in cases.items():
-        assert (ended[says].returncode, says in ended[says].stderr) == (code, True), ended[says].stderr
-        assert "Traceback" not in ended[says].stderr
 
 
 def test_start__on_an_empty_database__says_how_to_migrate(environment: Environment) -> None:

