@@ -61,7 +61,8 @@ async def isolated(backend: str, image: str) -> AsyncIterator[Isolation]:
 
 async def measure(isolation: Isolation, runs: int) -> dict[str, list[float]]:
     of = manifest(valid_terms(Timestamp(0)))
-    header = json.dumps({"manifest": base64.b64encode(of.to_bytes()).decode(), "minimum_key_bits": KEY_BITS}).encode()
+    manifest_text = base64.b64encode(of.to_bytes()).decode()
+    header = json.dumps({"manifest": manifest_text, "minimum_key_bits": KEY_BITS, "threads": 1}).encode()
     rows = Rows(1, 10).csv()
 
     async def body() -> AsyncIterator[bytes]:
