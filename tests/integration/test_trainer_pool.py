@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import io
 import json
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from isolations import BACKENDS, LIMITS, Before, isolated
 from small_model import KEY_BITS, Rows, manifest, specification
@@ -142,6 +145,18 @@ async def test_run__parquet_behind_its_frame__gives_the_sums_of_the_same_rows_as
     async with pool() as jobs:
         answer = await jobs.run(Job.STATISTICS, header(), chunks(framed(data.parquet()), data.parquet()))
     assert SufficientStatistics.from_plain(json.loads(answer)) == statistics_of([data.csv()], specification())
+
+
+async def test_run__parquet_with_moments_of_a_named_zone__is_read_though_no_zone_file_can_be(pool: Pool) -> None:
+    rows = Rows(1, 50)
+    table = pq.read_table(io.BytesIO(rows.parquet()))
+    moments = pa.array(range(50), pa.timestamp("us", "Europe/Berlin"))
+    file = io.BytesIO()
+    pq.write_table(table.set_column(table.schema.get_field_index("region"), "region", moments), file)
+    async with pool() as jobs:
+        answer = await jobs.run(Job.STATISTICS, header(), chunks(framed(file.getvalue()), file.getvalue()))
+    elsewhere = rows.csv().replace(b",N,", b",S,")
+    assert SufficientStatistics.from_plain(json.loads(answer)) == statistics_of([elsewhere], specification())
 
 
 async def test_run__a_job_that_writes_a_file__cannot(pool: Pool, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from hessian.errors import KeyLost
 from hessian.learning.formats import framed
 from hessian.learning.rows import BATCH_CHARACTERS, LONGEST_RECORD, read_columns, text_lines
 from hessian.learning.tables import read_table
-from hessian.uploads import DecodedTooLarge, DecoderUnavailable, UploadUnreadable, as_csv
+from hessian.uploads import DecodedTooLarge, DecoderUnavailable, UploadPlaces, UploadsBusy, UploadUnreadable, as_csv
 
 TABLE = pa.table({"name": ["a,b", None, 'say "hi"'], "amount": [1, None, 3], "rate": [0.5, 2.0, None], "bad": [True, False, True]})
 CSV = b'name,amount,rate,bad\n"a,b",1,0.5,true\n,,2,false\n"say ""hi""",3,,true\n'
@@ -58,6 +58,7 @@ def test_as_csv__any_kind_of_column__is_read_though_no_file_can_be_opened_any_mo
     (expected,) = read_table([framed(data), data])
     (found,) = read_columns(text_lines(as_csv(stream(data))))
     assert found == expected
+    assert found.columns["timestamp[us, tz=Europe/Berlin]"][1] == "1970-01-01 00:00:00.000003+00:00"
 
 
 def test_as_csv__decodes_to_more_than_allowed__is_refused_before_it_is_held() -> None:
@@ -86,6 +87,32 @@ def test_as_csv__kernel_takes_no_filter__is_unavailable_and_reads_nothing(monkey
     monkeypatch.setattr(uploads, "PROGRAM", ("-I", "-c", code))
     with pytest.raises(DecoderUnavailable, match="send CSV"):
         list(as_csv(stream(parquet(TABLE))))
+
+
+@pytest.mark.parametrize(
+    "waits",
+    [
+        "time.sleep(600)",
+        "print('x' * (1 << 20), file=sys.stderr); time.sleep(600)",
+        "lock = threading.Lock(); lock.acquire(); lock.acquire()",
+    ],
+)
+def test_as_csv__process_neither_writes_nor_ends__is_stopped_and_a_refusal(monkeypatch: pytest.MonkeyPatch, waits: str) -> None:
+    monkeypatch.setattr(uploads, "SILENT_SECONDS", 0.5)
+    monkeypatch.setattr(uploads, "PROGRAM", ("-I", "-c", f"import sys, threading, time\n{waits}"))
+    with pytest.raises(UploadUnreadable, match="stop"):
+        list(as_csv(stream(parquet(TABLE))))
+
+
+async def test_place__all_are_taken__is_refused_before_a_body_and_free_again_after() -> None:
+    places = UploadPlaces(at_once=1, waiting=1)
+    with places.place():
+        with places.place():
+            async with places.turn():
+                assert await places.run(lambda: 7) == 7
+            with pytest.raises(UploadsBusy), places.place():
+                pass
+        places.require_one()
 
 
 def test_as_csv__of_csv__is_itself() -> None:

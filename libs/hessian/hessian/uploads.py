@@ -15,12 +15,12 @@ import importlib
 import io
 import json
 import os
+import selectors
 import subprocess
 import sys
-import zoneinfo
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from itertools import chain
 from typing import BinaryIO, TypeVar, cast
 
@@ -31,12 +31,14 @@ from hessian.learning.formats import MAGIC
 
 MEMORY_BYTES = 1 << 30
 CPU_SECONDS = 600
+SILENT_SECONDS = 300.0
 PROGRAM = ("-I", "-B", "-m", "hessian.uploads")
 AT_ONCE = 2
 WAITING = 8
 _EXIT_REFUSED = 3
 _EXIT_UNCONFINED = 4
 _READ_BYTES = 1 << 16
+_COMPLAINT_BYTES = 1 << 14
 
 
 class UploadUnreadable(Malformed):
@@ -61,7 +63,8 @@ ReadT = TypeVar("ReadT")
 class UploadPlaces:
     """A few uploaded tables are read and stored at the same time, on threads of their own; a few more wait, who comes then is sent away.
 
-    So neither memory, connections nor the threads that everything else needs run out, however many uploads come.
+    So neither memory, connections nor the threads that everything else needs run out, however many uploads come. A place is taken before a
+    body that memory has to hold, a turn after it.
     """
 
     def __init__(self, at_once: int = AT_ONCE, waiting: int = WAITING) -> None:
@@ -74,19 +77,24 @@ class UploadPlaces:
         if not self._free:
             raise UploadsBusy
 
-    @asynccontextmanager
-    async def one(self) -> AsyncIterator[None]:
-        """A place, when it is one's turn. Raises UploadsBusy."""
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """One of the places. Raises UploadsBusy."""
         self.require_one()
         self._free -= 1
         try:
-            async with self._turns:
-                yield
+            yield
         finally:
             self._free += 1
 
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Wait until it is one's turn. The caller has a place."""
+        async with self._turns:
+            yield
+
     async def run(self, read: Callable[[], ReadT]) -> ReadT:
-        """What `read` returns, run beside the event loop. The caller has a place."""
+        """What `read` returns, run beside the event loop. It is the caller's turn."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, read)
 
 
@@ -121,11 +129,12 @@ def _decoded(chunks: Iterator[bytes]) -> Generator[bytes, None, None]:
         ) as process,
         ThreadPoolExecutor(2) as threads,
     ):
-        source, answer, complaint = (cast(BinaryIO, pipe) for pipe in (process.stdin, process.stdout, process.stderr))
+        source, complaint = cast(BinaryIO, process.stdin), cast(BinaryIO, process.stderr)
+        answer = cast(io.BufferedReader, process.stdout)
         try:
             fed = threads.submit(_feed, source, chunks)
-            said = threads.submit(complaint.read)
-            while block := answer.read(_READ_BYTES):
+            said = threads.submit(complaint.read, _COMPLAINT_BYTES)
+            while block := _next_block(answer):
                 yield block
             fed.result()
             code, words = process.wait(), said.result()
@@ -137,6 +146,16 @@ def _decoded(chunks: Iterator[bytes]) -> Generator[bytes, None, None]:
             raise DecoderUnavailable
         if code != 0:
             raise UploadUnreadable("the file is damaged, or larger than this node can decode: reading it broke the process that tried")
+
+
+def _next_block(answer: io.BufferedReader) -> bytes:
+    """What the process wrote next; empty when it has ended. Raises UploadUnreadable for one that neither writes nor ends: waiting costs no
+    processor time, so no other limit would ever reach it."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(answer, selectors.EVENT_READ)
+        if not selector.select(SILENT_SECONDS):
+            raise UploadUnreadable(f"reading the file came to a stop: nothing for {SILENT_SECONDS:g} s")
+    return answer.read1(_READ_BYTES)
 
 
 def _feed(target: BinaryIO, chunks: Iterator[bytes]) -> None:
@@ -153,7 +172,9 @@ def main(arguments: list[str], source: BinaryIO, answer: BinaryIO, complaint: Bi
 
     from hessian.learning.tables import read_table  # after the limits
 
-    _zones = _load_what_is_loaded_when_first_used()
+    # Python and numpy look for these when they are first used, and by then no file can be opened any more
+    codecs.lookup("utf-8-sig")
+    importlib.import_module("numpy.ma")
     try:
         calls.narrow()
     except OSError:
@@ -172,13 +193,6 @@ def main(arguments: list[str], source: BinaryIO, answer: BinaryIO, complaint: Bi
         complaint.write(json.dumps(refusal.sentence).encode())
         return _EXIT_REFUSED
     return 0
-
-
-def _load_what_is_loaded_when_first_used() -> list[zoneinfo.ZoneInfo]:
-    """No file can be opened any more once the filter holds. Time zones stay loaded for as long as somebody holds them."""
-    codecs.lookup("utf-8-sig")
-    importlib.import_module("numpy.ma")
-    return [zoneinfo.ZoneInfo(name) for name in zoneinfo.available_timezones()]
 
 
 if __name__ == "__main__":

@@ -72,12 +72,14 @@ def read_positions(array: pa.Array, known: Mapping[str, int], otherwise: int | N
 
 
 def texts(array: pa.Array) -> list[str]:
-    """Every cell as the text a CSV would hold: numbers in decimal, a null as an empty cell. Raises RowsRefused for nested columns."""
+    """Every cell as a CSV's text: numbers in decimal, moments in UTC, a null as an empty cell. Raises RowsRefused for nested columns."""
     kind = array.type
     if pa.types.is_dictionary(kind):
         return texts(array.dictionary_decode())
     if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
         raise RowsRefused(f"a column holds {kind}, neither numbers nor text")
+    if pa.types.is_timestamp(kind) and kind.tz is not None:  # in UTC: Python would look for the zone's file, and a job opens none
+        return [text and f"{text}+00:00" for text in texts(array.view(pa.timestamp(kind.unit)))]
     return ["" if value is None else _text(value) for value in array.to_pylist()]
 
 

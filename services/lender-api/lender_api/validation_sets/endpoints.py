@@ -80,11 +80,11 @@ async def create(
         raise NotATable(f"send the rows as {TableFormat.CSV} or {TableFormat.PARQUET}, not {declared[:60]}")
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise NotATable("send the rows uncompressed")
-    world.uploads.require_one()
-    data = b"".join([chunk async for chunk in request.stream()])
-    if declared not in ("", found := format_of(data[:LONGEST_MAGIC])):
-        raise NotATable(f"the body is declared as {declared} but is {found}")
-    return await service.create(session, world, name=name, label=label, positive=positive, data=data)
+    with world.uploads.place():
+        data = b"".join([chunk async for chunk in request.stream()])
+        if declared not in ("", found := format_of(data[:LONGEST_MAGIC])):
+            raise NotATable(f"the body is declared as {declared} but is {found}")
+        return await service.create(session, world, name=name, label=label, positive=positive, data=data)
 
 
 @router.get("", response_model=Page[ValidationSetRead], summary="List validation sets")

@@ -24,9 +24,10 @@ class ValidationSetUnknown(NotFound):
 
 
 async def create(session: Session, world: World, *, name: str, label: str, positive: str, data: bytes) -> ValidationSet:
-    """Check and store a table, as CSV whatever it came as. Raises UploadsBusy, what `csv_table` raises; then nothing is stored."""
+    """Check and store a table, as CSV whatever it came as. The caller has an upload's place. Raises what `csv_table` raises; then nothing
+    is stored."""
     identity = uuid.uuid4()
-    async with world.uploads.one():
+    async with world.uploads.turn():
         csv = await world.uploads.run(partial(csv_table.of, data))
         summary = await world.uploads.run(partial(csv_table.check, csv, label=label, positive=positive))
         sealed = await world.uploads.run(partial(world.keys.seal_rows, identity, csv))

@@ -78,7 +78,8 @@ async def receive(
         fingerprints = FingerprintFile(stack.enter_context(closing(world.datasets.scratch())))
         async with world.datasets.receive(dataset.id) as incoming:
             dataset.size, dataset.digest = await _store(incoming, body, declared, world.settings.dataset_bytes)
-            await stack.enter_async_context(world.uploads.one())
+            stack.enter_context(world.uploads.place())
+            await stack.enter_async_context(world.uploads.turn())
             summary = await world.uploads.run(partial(_validate, world, dataset, incoming, fingerprints))
             dataset.rows, dataset.column_names = summary.rows, summary.columns
             await asyncio.to_thread(incoming.publish)
