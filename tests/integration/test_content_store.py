@@ -142,6 +142,21 @@ async def test_audit__a_copy_that_is_not_what_was_anchored__stops_loudly_and_is_
     assert store.blocks == {}
 
 
+async def test_audit__content_erased_while_it_is_published__is_unpinned_again() -> None:
+    kept = MemoryCopies()
+    digest = digest_of(kept.keep(b"anchored"))
+
+    class Slow(MemoryStore):
+        async def _put(self, data: bytes) -> str:
+            kept.contents.clear()  # erased and unpinned, in this order, before the node has it
+            await self.unpin(digest)
+            return await super()._put(data)
+
+    store = Slow()
+    assert await audit(store, kept) == Audit(checked=1, restored=0)
+    assert not await store.is_pinned(digest)
+
+
 async def test_keep_pinned__a_node_that_was_away__is_audited_again_until_told_to_stop() -> None:
     kept, stop = MemoryCopies(), asyncio.Event()
     kept.keep(b"anchored")
@@ -184,7 +199,7 @@ class MemoryCopies(Copies):
         return list(self.contents)
 
     async def content(self, digest: Digest) -> bytes | None:
-        return self.contents[digest]
+        return self.contents.get(digest)
 
 
 @asynccontextmanager

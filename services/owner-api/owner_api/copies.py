@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import select, union
+import structlog
+from sqlalchemy import select, union, update
 
-from hessian.identifiers import Digest
+from hessian.identifiers import Digest, digest_to_hex
 from hessian.ipfs.audit import Copies
+from hessian.ipfs.store import ContentStore
 from hessian.postgres.engine import Database
-from owner_api.states import ApplicationState, ContributionState
+from owner_api.states import ApplicationMode, ApplicationState, ContributionState
 from owner_api.tables import Application, Contribution
+
+log = structlog.get_logger()
+STILL_PUBLISHED = timedelta(hours=1)
+"""For so long after an erasure somebody who had the bytes before may be about to pin them: far more than a call of the IPFS node takes."""
 
 _REQUESTED = (ApplicationState.WAITING, ApplicationState.QUOTED, ApplicationState.ACCEPTED, ApplicationState.UNREADABLE)
 _ANCHORED = (ContributionState.SUBMITTED, ContributionState.UNLOCKED, ContributionState.SETTLED)
@@ -43,3 +50,25 @@ class Anchored(Copies):
                 if (found := (await session.execute(query.limit(1))).scalar_one_or_none()) is not None:
                     return found
         return None
+
+    async def unpin_erased(self, store: ContentStore) -> int:
+        """Erased queries, each until it was unpinned when nobody could be publishing it any more."""
+        erased = select(Application.query_digest).where(
+            Application.erased_at.is_not(None), Application.unpinned_at.is_(None), Application.mode == ApplicationMode.PRIVATE
+        )
+        async with self._database.begin() as session:
+            digests = [Digest(digest) for digest in (await session.execute(erased)).scalars() if digest is not None]
+        removed = 0
+        for digest in digests:
+            begun = datetime.now(UTC)
+            if await store.is_pinned(digest):
+                await store.unpin(digest)
+                removed += 1
+                log.warning("erased_query_unpinned", digest=digest_to_hex(digest))
+            await self._note_unpinned(digest, begun)
+        return removed
+
+    async def _note_unpinned(self, digest: Digest, at: datetime) -> None:
+        settled = update(Application).where(Application.query_digest == digest, Application.erased_at < at - STILL_PUBLISHED)
+        async with self._database.begin() as session:  # the application itself has not changed
+            await session.execute(settled.values(unpinned_at=at, updated_at=Application.updated_at))

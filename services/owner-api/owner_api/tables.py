@@ -290,6 +290,7 @@ class Application(Base):
     tries: Mapped[int] = mapped_column(Integer, default=0)
     next_try_at: Mapped[CreatedAt]
     erased_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    unpinned_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))  # the audit has seen to it, and nobody publishes it now
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[UpdatedAt]
 

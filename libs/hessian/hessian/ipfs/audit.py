@@ -1,7 +1,8 @@
 """The pin audit: what a service anchored stays available, for it keeps the bytes itself and looks whether its IPFS node still does.
 
 An IPFS node may lose a pin (a repository restored from an old backup, another user of the node, a mistake) and then collect the block. Each
-service that publishes keeps its artifacts in its own database: the audit asks for every pin and publishes what is missing again.
+service that publishes keeps its artifacts in its own database: the audit asks for every pin and publishes what is missing again. What a
+service erased, it unpins: whoever erased it may have died on the way, or met somebody who was about to publish it.
 """
 
 from __future__ import annotations
@@ -37,17 +38,23 @@ class Copies(ABC):
     async def content(self, digest: Digest) -> bytes | None:
         """The bytes; None when the service let go of them since it named them."""
 
+    async def unpin_erased(self, store: ContentStore) -> int:
+        """Unpin what was erased here and may be pinned all the same; how much was. Nothing, in a service that erases nothing."""
+        return 0
+
 
 @dataclass(frozen=True)
 class Audit:
-    """How many artifacts were looked for, and how many had to be published again."""
+    """How many artifacts were looked for, how many had to be published again, and how many erased ones were pinned."""
 
     checked: int
     restored: int
+    removed: int = 0
 
 
 async def audit(store: ContentStore, copies: Copies) -> Audit:
-    """Look once for every pin. Raises CopySpoilt before anything else than the anchored bytes is published; IpfsUnavailable."""
+    """Look once for every pin, and for what must have none. Raises CopySpoilt before anything else than the anchored bytes is published;
+    IpfsUnavailable."""
     digests, restored = await copies.digests(), 0
     for digest in digests:
         if await store.is_pinned(digest):
@@ -58,9 +65,12 @@ async def audit(store: ContentStore, copies: Copies) -> Audit:
         if digest_of(content) != digest:
             raise CopySpoilt(f"the copy of {digest_to_hex(digest)} in this node's database has other bytes")
         await store.put(content)
+        if await copies.content(digest) is None:  # erased in the meantime, and unpinned before it was put here
+            await store.unpin(digest)
+            continue
         restored += 1
         log.warning("pin_restored", digest=digest_to_hex(digest), size=len(content))
-    return Audit(len(digests), restored)
+    return Audit(len(digests), restored, await copies.unpin_erased(store))
 
 
 async def keep_pinned(store: ContentStore, copies: Copies, stop: asyncio.Event, *, every: float = AUDIT_SECONDS) -> None:
@@ -71,6 +81,6 @@ async def keep_pinned(store: ContentStore, copies: Copies, stop: asyncio.Event, 
         except Unavailable as error:
             log.warning("pin_audit_postponed", reason=error.sentence)
         else:
-            log.info("pins_audited", checked=done.checked, restored=done.restored)
+            log.info("pins_audited", checked=done.checked, restored=done.restored, removed=done.removed)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), every)
