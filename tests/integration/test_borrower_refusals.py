@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +15,24 @@ from borrower import Borrower
 from owner_node import OwnerNode, bearer, run_owner_node
 from small_model import manifest
 from small_serving import POLICY
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from devstack.anvil import Anvil
 from devstack.contracts import Deployment
 from hessian.artifacts.codec import decode, encode
 from hessian.artifacts.manifest import ModelManifest
 from hessian.artifacts.terms import ChainTerms
-from hessian.identifiers import digest_of
+from hessian.errors import IpfsUnavailable
+from hessian.identifiers import Wei, digest_of
+from hessian.ipfs.audit import Audit, audit
+from hessian.outbox.tables import TransactionState
 from hessian.paillier.certificate import KeyCertificate
 from owner_api.applications.offers import LEAST_VALID_SECONDS
 from owner_api.applications.preparing import prepare
+from owner_api.copies import STILL_PUBLISHED, Anchored
+from owner_api.promises import Promised, promised_by
 from owner_api.states import ApplicationState
-from owner_api.tables import Application, OutgoingTransaction
+from owner_api.tables import Application, OutgoingTransaction, Owner
 
 FEATURES: dict[str, Any] = {"income": 900.25, "age": 71, "region": "S"}
 SETS: list[dict[str, Any]] = [{"income": 1000 + number, "age": 30 + number, "region": f"R{number}"} for number in range(8)]
@@ -189,6 +194,46 @@ async def test_money__more_than_the_borrower_allows_or_has__is_refused(borrower:
     assert await nothing_happened(borrower.node)
 
 
+async def test_money__promised_to_a_transfer_on_its_way__pays_no_fee(borrower: Borrower, lender: BareLender) -> None:
+    deployment_id, key = lender.deploy(), {"Idempotency-Key": "an-idempotency-key"}
+    application = await borrower.applied(deployment_id, SETS[0])
+    async with borrower.node.world.database.begin() as session:
+        row = (await session.execute(select(Application))).scalar_one()
+        row.state, row.query, row.query_digest = ApplicationState.EXPIRED, b"a query", digest_of(b"a query")
+    sent = {"to": "0x" + 20 * "5c", "amount_wei": str(996 * 10**15)}
+    assert (await borrower.account.request("POST", "/v1/transfers", json=sent, headers=key)).status_code == 202
+    path, most = f"/v1/applications/{application}/requests", {"max_fee_wei": str(FEE)}
+    for answer in (
+        await borrower.ask(deployment_id, SETS[1], key="meanwhile-key"),
+        await borrower.account.request("POST", path, json=most, headers=key | {"Idempotency-Key": "again-key-1"}),
+    ):
+        assert (answer.status_code, answer.json()["title"]) == (409, "BalanceTooLow")
+        assert f"{996 * 10**15} wei of it promised" in answer.json()["detail"]
+
+
+async def test_money__fee_of_an_application__is_promised_once_while_the_balance_still_holds_it(
+    borrower: Borrower, lender: BareLender
+) -> None:
+    world, application = borrower.node.world, uuid.UUID(await borrower.applied(lender.deploy(), SETS[0]))
+    head = await world.chain.head_block()
+
+    async def promised() -> Promised:
+        async with world.database.begin() as session:
+            return await promised_by(session, await session.get_one(Owner, uuid.UUID(borrower.account.id)), head)
+
+    assert await promised() == Promised(bonds=Wei(0), fees=FEE, leaving=Wei(0))
+    async with world.database.begin() as session:
+        row = (await session.execute(select(Application))).scalar_one()
+        row.query, row.query_digest = b"a query", digest_of(b"a query")
+    await prepare(world, application)
+    assert await promised() == Promised(bonds=Wei(0), fees=Wei(0), leaving=FEE)
+    for block, leaving in ((int(head.number) + 1, FEE), (int(head.number), 0)):
+        async with world.database.begin() as session:
+            await session.execute(update(OutgoingTransaction).values(block_number=block, state=TransactionState.FINAL))
+            await session.execute(update(Application).values(state=ApplicationState.WAITING))
+        assert await promised() == Promised(bonds=Wei(0), fees=Wei(0), leaving=Wei(leaving))
+
+
 async def test_limits__of_one_borrower__hold_over_all_deployments_and_for_nobody_else(borrower: Borrower, lender: BareLender) -> None:
     deployments = [lender.deploy() for _ in range(2)]
     keys = iter(range(100))
@@ -255,6 +300,49 @@ async def test_application__withdrawn_while_its_query_is_published__leaves_no_qu
     await prepare(borrower.node.world, uuid.UUID(application))
     assert (await borrower.account.get(f"/v1/applications/{application}"))["state"] == "failed"
     assert not await store.is_pinned(digest_of(b"a query"))
+
+
+async def test_application__node_dies_between_pin_and_unpin_of_a_withdrawn_query__the_audit_unpins_it(
+    borrower: Borrower, lender: BareLender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    application, world = await borrower.applied(lender.deploy(), SETS[0]), borrower.node.world
+    store, copies, query = world.store, Anchored(world.database), digest_of(b"a query")
+    async with world.database.begin() as session:
+        row = (await session.execute(select(Application))).scalar_one()
+        row.query, row.query_digest = b"a query", query
+    put = store._put
+
+    async def last_act(data: bytes) -> str:
+        assert (await borrower.account.request("DELETE", f"/v1/applications/{application}/features")).status_code == 204
+        await put(data)
+        raise IpfsUnavailable
+
+    with monkeypatch.context() as death:
+        death.setattr(store, "_put", last_act)
+        with pytest.raises(IpfsUnavailable):
+            await prepare(world, uuid.UUID(application))
+    assert await store.is_pinned(query)
+    for removed in (1, 0):
+        assert await audit(store, copies) == Audit(checked=0, restored=0, removed=removed)
+    assert not await store.is_pinned(query)
+    await put(b"a query")  # whoever had the bytes before the erasure may still be about to pin them
+    assert (await audit(store, copies)).removed == 1
+    before = await borrower.account.get(f"/v1/applications/{application}")
+    async with world.database.begin() as session:
+        await session.execute(
+            update(Application).values(erased_at=Application.erased_at - 2 * STILL_PUBLISHED, updated_at=Application.updated_at)
+        )
+    assert await unpinned_at(borrower) is None
+    assert (await audit(store, copies)).removed == 0
+    assert await unpinned_at(borrower) is not None
+    assert await borrower.account.get(f"/v1/applications/{application}") == before
+    await put(b"a query")  # from now on it is somebody else's
+    assert (await audit(store, copies)).removed == 0
+
+
+async def unpinned_at(borrower: Borrower) -> datetime | None:
+    async with borrower.node.world.database.begin() as session:
+        return (await session.execute(select(Application.unpinned_at))).scalar_one()
 
 
 async def test_deployments__listed__say_all_that_a_form_needs(borrower: Borrower, lender: BareLender) -> None:

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from lender_node import LenderNode, eventually, lender_settings, loans, running_lender
+from sqlalchemy import QueuePool, update
 
 from devstack.anvil import POCKET_MONEY, Anvil
 from devstack.contracts import Deployment
-from hessian.identifiers import Address
+from hessian.identifiers import Address, BlockNumber, Wei
+from hessian.outbox.tables import TransactionState
 from hessian.service.transfers import FEE_RESERVE
 from hessian.settings import DatabaseSettings
-from lender_api.models.service import GAS_RESERVE
+from lender_api.models.service import CREATE, GAS_RESERVE, promised
+from lender_api.models.states import ModelState
 from lender_api.settings import Settings
+from lender_api.tables import Model, Outbox
 
 ELSEWHERE = "0x8ba1f109551bD432803012645Ac136ddd64DBA72"
 
@@ -110,3 +115,54 @@ async def test_transfer__others_at_once_and_a_model_on_its_way__never_promises_e
         assert (await transfer(node, ELSEWHERE, str(free - part))).status_code == 202
         second = await node.post_model(await node.wish(body["validation_set_id"]))
         assert (second.status_code, second.json()["title"]) == (409, "BalanceTooLow")
+
+
+async def test_transfer__waits_for_the_chain__holds_no_connection_and_asks_nothing_for_a_known_answer(
+    settings: Settings, anvil: Anvil, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running_lender(settings, anvil, workers=False) as node:
+        pool, chain = node.world.database.engine.sync_engine.pool, node.world.chain.node
+        assert isinstance(pool, QueuePool)
+        request, in_use = chain.request, list[int]()
+
+        async def watched(method: str, *arguments: Any) -> Any:
+            in_use.append(pool.checkedout())
+            return await request(method, *arguments)
+
+        monkeypatch.setattr(chain, "request", watched)
+        first = await transfer(node, ELSEWHERE, "1", "a-known-key")
+        assert first.status_code == 202, first.text
+        assert set(in_use) == {0}
+        in_use.clear()
+        again = await transfer(node, ELSEWHERE, "1", "a-known-key")
+        assert (again.json(), in_use) == (first.json(), [])
+
+
+async def test_promised__creation_mined_after_the_balance_was_read__counts_until_it_is_read_anew(settings: Settings, anvil: Anvil) -> None:
+    async with running_lender(settings, anvil, workers=False) as node:
+        model = await node.post_model(await node.wish((await node.upload(loans(200, seed=1))).json()["id"]))
+        assert model.status_code == 202, model.text
+        wallet, head = node.world.keys.address, await node.world.chain.head_block()
+
+        async def leaving(at: int) -> int:
+            async with node.world.database.begin() as session:
+                return await promised(session, wallet, replace(head, number=BlockNumber(at)))
+
+        async def now(model_state: ModelState, state: TransactionState, block: int | None) -> None:
+            async with node.world.database.begin() as session:
+                await session.execute(update(Model).values(state=model_state.value))
+                await session.execute(update(Outbox).values(state=state, block_number=block))
+
+        escrow = await leaving(10)
+        assert escrow > 0
+        async with node.world.database.begin() as session:
+            row = {"sender": wallet, "to": wallet, "value": Wei(escrow), "data": b"", "purpose": CREATE, "subject": model.json()["id"]}
+            session.add(Outbox(business_key="create", state=TransactionState.PENDING, **row))
+        for model_state, state, block, expected in (
+            (ModelState.CREATING, TransactionState.PENDING, None, [escrow, escrow]),
+            (ModelState.CREATING, TransactionState.SENT, 11, [escrow, 0]),
+            (ModelState.OPEN, TransactionState.FINAL, 11, [escrow, 0]),
+            (ModelState.FAILED, TransactionState.FAILED, None, [0, 0]),
+        ):
+            await now(model_state, state, block)
+            assert [await leaving(at) for at in (10, 11)] == expected

@@ -71,7 +71,7 @@ async def _awaited(call: Awaitable[Any]) -> Any:
     return await call
 
 
-@pytest.mark.parametrize("route", ["deployments", "application", "again", "enrollment", "earnings", "withdrawal"])
+@pytest.mark.parametrize("route", ["deployments", "application", "again", "enrollment", "earnings", "withdrawal", "transfer"])
 async def test_route__waits_for_chain_and_ipfs__holds_no_connection(
     node: OwnerNode, lender: BareLender, monkeypatch: pytest.MonkeyPatch, route: str
 ) -> None:
@@ -95,11 +95,13 @@ async def test_route__waits_for_chain_and_ipfs__holds_no_connection(
             answer = await account.enroll(lender.model_id, dataset)
         case "earnings":
             answer = await account.request("GET", "/v1/earnings")
+        case "transfer":
+            answer = await account.request("POST", "/v1/transfers", json={"to": "0x" + 20 * "5c", "amount_wei": "1"}, headers=key)
         case _:
             answer = await account.request("POST", "/v1/withdrawals", headers=key)
     assert answer.status_code in (200, 202, 409), answer.text
     assert asked
-    assert fetched or route in ("earnings", "withdrawal")
+    assert fetched or route in ("earnings", "withdrawal", "transfer")
     assert set(fetched + asked) == {0}
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from owner_node import Owner, OwnerNode, dataset_query, eventually, run_owner_node
+from owner_node import Owner, OwnerNode, bearer, dataset_query, eventually, run_owner_node
 from small_model import Rows, specification
 from sqlalchemy import func, select
 from starlette.requests import ClientDisconnect
@@ -228,7 +228,9 @@ async def test_upload__every_place_taken__is_told_to_come_back_and_the_rest_of_t
     assert len(at_once) == AT_ONCE + WAITING
 
 
-async def test_upload__while_it_is_written__the_owners_money_is_not_locked(node: OwnerNode, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_upload__while_it_is_written__the_owners_money_and_token_are_not_locked(
+    node: OwnerNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
     owner, begun, go_on = await node.owner("impatient"), asyncio.Event(), asyncio.Event()
     remember = lineage.remember
 
@@ -242,6 +244,11 @@ async def test_upload__while_it_is_written__the_owners_money_is_not_locked(node:
     await begun.wait()
     answer = await owner.request("POST", "/v1/withdrawals", headers={"Idempotency-Key": "meanwhile-1"})
     assert (answer.status_code, answer.json()["title"]) == (409, "NothingToWithdraw")
+    body = {"to": "0x" + 20 * "5c", "amount_wei": "1"}
+    sent = await owner.request("POST", "/v1/transfers", json=body, headers={"Idempotency-Key": "meanwhile-2"})
+    assert sent.status_code == 202, sent.text
+    replaced = await node.api.post(f"/v1/owners/{owner.id}/token", headers=bearer("admin-token"))
+    assert replaced.status_code == 201, replaced.text
     go_on.set()
     await upload
 

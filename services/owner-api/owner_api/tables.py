@@ -63,13 +63,18 @@ class Owner(Base):
     """A data owner: one wallet, one token."""
 
     __tablename__ = "owners"
+    __table_args__ = (
+        # partial, though no row is left out: a plain one could be a foreign key's target, and a new token would wait for whoever holds the
+        # row by its id, as an upload does
+        Index("uq_owners_token_hash", "token_hash", unique=True, postgresql_where=text("token_hash is not null")),
+    )
 
     id: Mapped[Id]
     number: Mapped[Number]
     name: Mapped[str] = mapped_column(String(200), unique=True)
     address: Mapped[Address] = mapped_column(AddressColumn, unique=True)
     keystore: Mapped[dict[str, Any]] = mapped_column(JSONB)  # Web3 Secret Storage v3: the private key under the node's passphrase
-    token_hash: Mapped[bytes] = mapped_column(LargeBinary(32), unique=True)
+    token_hash: Mapped[bytes] = mapped_column(LargeBinary(32))
     created_at: Mapped[CreatedAt]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import datetime
 
 from eth_utils.address import is_checksum_address, to_checksum_address
@@ -15,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import func, select
 
 from hessian.chain.binding import Call
+from hessian.chain.blocks import Block
 from hessian.chain.client import Chain
 from hessian.errors import Conflict, Malformed, NotFound
 from hessian.identifiers import Address, Wei
@@ -41,6 +43,14 @@ class NotFree(Conflict):
 
 class TransferUnknown(NotFound):
     """There is no such transfer."""
+
+
+@dataclass(frozen=True)
+class Funds:
+    """What a wallet held at a block, read before a transaction begins; `promised` is told the block."""
+
+    balance: Wei
+    block: Block
 
 
 class TransferCreate(BaseModel):
@@ -81,30 +91,43 @@ class TransferRead(BaseModel):
         )
 
 
-async def send(
-    session: Session, chain: Chain, outbox: Outbox[RowT], sender: Address, wanted: TransferCreate, *, kept: Wei, what_for: str
-) -> TransferRead:
-    """Enqueue it. `kept`: wei that must stay in the wallet, and `what_for`. Raises RecipientRefused, NotFree, ChainUnavailable.
+async def funds(chain: Chain, wallet: Address) -> Funds:
+    """For a preflight, so at the head: what came in a moment ago counts. The caller holds no session. Raises ChainUnavailable."""
+    head = await chain.head_block()
+    return Funds(await chain.balance(wallet, head), head)
 
-    A preflight, so it reads the head: what came in a moment ago counts.
-    """
-    to = await _recipient(chain, sender, wanted.to)
-    balance = await chain.balance(sender, await chain.head_block())
-    free = max(0, balance - kept - FEE_RESERVE)
+
+async def look(chain: Chain, sender: Address, wanted: TransferCreate) -> Funds:
+    """Judge the recipient; what the wallet holds. The caller holds no session. Raises RecipientRefused, ChainUnavailable."""
+    to = _recipient(sender, wanted.to)
+    seen = await funds(chain, sender)
+    if await chain.has_code(to, seen.block):
+        raise RecipientRefused(f"{to} is a contract: it may keep ether for ever; send to an ordinary account")
+    return seen
+
+
+async def send(
+    session: Session, outbox: Outbox[RowT], sender: Address, wanted: TransferCreate, seen: Funds, *, kept: Wei, what_for: str
+) -> TransferRead:
+    """Enqueue what `look` has let through. `kept`: wei that must stay in the wallet, and `what_for`. Raises RecipientRefused, NotFree."""
+    free = max(0, seen.balance - kept - FEE_RESERVE)
     if wanted.amount_wei > free:
         raise NotFree(
-            f"the wallet {sender} holds {balance} wei; {kept} wei stay for {what_for} and {FEE_RESERVE} wei for this transfer's fee: "
+            f"the wallet {sender} holds {seen.balance} wei; {kept} wei stay for {what_for} and {FEE_RESERVE} wei for this transfer's fee: "
             f"{free} wei can be sent"
         )
     identity = str(uuid.uuid4())
-    call = Call(to, b"", Wei(wanted.amount_wei))
+    call = Call(_recipient(sender, wanted.to), b"", Wei(wanted.amount_wei))
     row = await outbox.enqueue(session, business_key=f"{TRANSFER}:{identity}", sender=sender, call=call, purpose=TRANSFER, subject=identity)
     return TransferRead.of(row)
 
 
-async def promised(session: Session, table: type[OutboxRow], sender: Address, *, besides: Collection[str] = ()) -> Wei:
-    """Wei that the wallet's transactions will take along and are in no block yet, but for those of some purposes."""
-    leaving = table.state.in_([state for state in TransactionState if not state.is_settled]) & table.block_number.is_(None)
+async def promised(session: Session, table: type[OutboxRow], sender: Address, at: Block, *, besides: Collection[str] = ()) -> Wei:
+    """Wei that the wallet's balance at a block still holds and its transactions take along, but for those of some purposes.
+
+    What was mined after that block counts too, even if it is final by now: that balance knows nothing of it.
+    """
+    leaving = (table.state != TransactionState.FAILED) & (table.block_number.is_(None) | (table.block_number > at.number))
     query = select(func.sum(table.value)).where(table.sender == sender, leaving, table.purpose.not_in(besides))
     return Wei(int((await session.execute(query)).scalar_one() or 0))
 
@@ -126,8 +149,8 @@ async def page(session: Session, table: type[OutboxRow], sender: Address, *, aft
     return Page(items=[TransferRead.of(row) for row in rows[:limit]], next=cursor)
 
 
-async def _recipient(chain: Chain, sender: Address, text: str) -> Address:
-    """Raises RecipientRefused, ChainUnavailable."""
+def _recipient(sender: Address, text: str) -> Address:
+    """Raises RecipientRefused."""
     digits = text[2:]
     if digits not in (digits.lower(), digits.upper()) and not is_checksum_address(text):
         raise RecipientRefused(f"{text} is misspelt: its capitals are not those of its checksum (EIP-55)")
@@ -136,6 +159,4 @@ async def _recipient(chain: Chain, sender: Address, text: str) -> Address:
         raise RecipientRefused(f"{to} is nobody's account: ether sent there is lost")
     if to == sender:
         raise RecipientRefused(f"{to} is this wallet itself")
-    if await chain.has_code(to, await chain.head_block()):
-        raise RecipientRefused(f"{to} is a contract: it may keep ether for ever; send to an ordinary account")
     return to

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import uuid
 
-from sqlalchemy import String, cast, event, func, select
+from sqlalchemy import event, func, select
 
 from hessian.artifacts.manifest import ModelManifest
+from hessian.chain.blocks import Block
 from hessian.chain.records import ModelRecord
 from hessian.errors import Conflict, Malformed, NotFound, Unavailable
 from hessian.identifiers import Address, ModelId, Wei
@@ -29,7 +30,8 @@ CREATE, CLOSE = "create_model", "close_model"
 GAS_RESERVE = Wei(10**16)
 """What a wallet keeps beside an escrow for the model's transactions."""
 
-_ESCROW_NOT_LEFT = (ModelState.PREPARING.value, ModelState.PUBLISHING.value, ModelState.CREATING.value)
+_CREATION_NOT_SENT = (ModelState.PREPARING.value, ModelState.PUBLISHING.value)
+"""From the next state on the escrow is the outbox's: the row is written with the change of state."""
 
 
 class ModelUnknown(NotFound):
@@ -113,27 +115,27 @@ async def create(session: Session, world: World, request: CreateModel) -> Model:
 
 
 async def _require_balance(session: Session, world: World, escrow: Wei) -> None:
-    """Raises BalanceTooLow. A preflight, so it reads the head: what the wallet was funded with a moment ago counts."""
-    leaving = await promised(session, world.keys.address)
-    balance = await world.chain.balance(world.keys.address, await world.chain.head_block())
-    if balance < leaving + escrow + GAS_RESERVE:
+    """Raises BalanceTooLow."""
+    funds = await transfers.funds(world.chain, world.keys.address)  # before the lock: no other promise waits for the Ethereum node
+    leaving = await promised(session, world.keys.address, funds.block)
+    if funds.balance < leaving + escrow + GAS_RESERVE:
         reserved = f", {leaving} wei of it promised to models and transfers on their way" if leaving else ""
         raise BalanceTooLow(
-            f"the wallet {world.keys.address} holds {balance} wei{reserved}; this model needs {escrow} wei of escrow "
+            f"the wallet {world.keys.address} holds {funds.balance} wei{reserved}; this model needs {escrow} wei of escrow "
             f"and {GAS_RESERVE} wei for gas"
         )
 
 
-async def promised(session: Session, wallet: Address) -> Wei:
-    """Escrows of models on their way, and what else is about to leave the wallet: what a mined transaction took is gone from the balance.
+async def promised(session: Session, wallet: Address, at: Block) -> Wei:
+    """Escrows of models on their way, and what else is about to leave the wallet: all that its balance at a block still holds.
 
-    Holds a lock until the transaction ends, so that of two promises at once the second one counts the first.
+    Holds a lock until the transaction ends, so that of two promises at once the second one counts the first. States before the outbox: an
+    escrow that goes from the one to the other meanwhile is counted twice and not left out.
     """
     await session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended("lender escrow", 0))))
-    mined = select(Outbox.subject).where(Outbox.purpose == CREATE, Outbox.block_number.is_not(None))
-    waiting = select(func.sum(Model.escrow_wei)).where(Model.state.in_(_ESCROW_NOT_LEFT), cast(Model.id, String).not_in(mined))
+    waiting = select(func.sum(Model.escrow_wei)).where(Model.state.in_(_CREATION_NOT_SENT))
     escrows = int((await session.execute(waiting)).scalar_one() or 0)
-    return Wei(escrows + await transfers.promised(session, Outbox, wallet, besides=(CREATE,)))
+    return Wei(escrows + await transfers.promised(session, Outbox, wallet, at))
 
 
 async def get(session: Session, identity: uuid.UUID) -> Model:

@@ -9,7 +9,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends
 
 from hessian.errors import ChainUnavailable
-from hessian.postgres.idempotency import IdempotencyKeyReused, once
+from hessian.postgres.idempotency import IdempotencyKeyReused, given, once
 from hessian.service import transfers
 from hessian.service.edge import StrictJsonRoute
 from hessian.service.fields import IdempotencyKey, Page, PageLimit, page_after
@@ -35,15 +35,15 @@ async def create(session: Transaction, world: TheWorld, key: IdempotencyKey, wan
 
     What the contracts owe is no part of it: withdraw it first.
     """
-    return await once(
-        session,
-        IdempotentAnswer,
-        caller="admin",
-        key=key,
-        request=wanted.canonical(),
-        answer_type=TransferRead,
-        act=lambda: service.create(session, world, wanted),
-    )
+    request = wanted.canonical()
+    if known := await given(world.database, IdempotentAnswer, caller="admin", key=key, request=request, answer_type=TransferRead):
+        return known
+    seen = await transfers.look(world.chain, world.keys.address, wanted)
+
+    async def act() -> TransferRead:
+        return await service.create(session, world, wanted, seen)
+
+    return await once(session, IdempotentAnswer, caller="admin", key=key, request=request, answer_type=TransferRead, act=act)
 
 
 @router.get("", summary="List transfers")

@@ -12,14 +12,17 @@ import structlog
 from sqlalchemy import event, select
 
 from hessian.errors import Conflict, NotFound
-from hessian.identifiers import Timestamp, Wei
+from hessian.identifiers import Wei
 from hessian.postgres.session import Session
+from hessian.service import transfers
+from hessian.service.transfers import Funds
 from owner_api.applications import secrets
 from owner_api.applications.features import canonical_features, fingerprints
 from owner_api.applications.limits import require_quote_due, require_within_limits
 from owner_api.applications.offers import Offer, require_offer
 from owner_api.applications.schemas import ApplicationCreate
 from owner_api.enrollments.service import BalanceTooLow
+from owner_api.promises import lock_wallet, promised_by
 from owner_api.states import ApplicationMode, ApplicationState
 from owner_api.tables import Application, Owner
 from owner_api.world import World
@@ -43,29 +46,28 @@ class NothingToRepeat(Conflict):
 
 @dataclass(frozen=True)
 class Prospect:
-    """What chain and IPFS say of a deployment and a borrower, asked before a transaction begins. `balance` and `now` are the head's."""
+    """What chain and IPFS say of a deployment and a borrower, asked before a transaction begins. `funds` are the head's."""
 
     offer: Offer
-    balance: Wei
-    now: Timestamp
+    funds: Funds
 
 
 async def look(world: World, owner: Owner, deployment_id: int) -> Prospect:
     """The caller holds no session: content is waited for. Raises DeploymentUnknown, ManifestNotUsable, ScoringModelNotUsable,
     DeploymentNotServing, Unavailable."""
     offer = await require_offer(world, deployment_id)
-    head = await world.chain.head_block()
-    return Prospect(offer, await world.chain.balance(owner.address, head), head.timestamp)
+    return Prospect(offer, await transfers.funds(world.chain, owner.address))
 
 
 async def apply(session: Session, world: World, owner: Owner, wanted: ApplicationCreate, seen: Prospect) -> Application:
     """A new application in state `preparing`. Raises FeaturesRefused, FeeAboveLimit, BalanceTooLow, and the refusals of limits."""
     offer = seen.offer
     features = canonical_features(offer.manifest.specification, wanted.features)
-    _require_money(world, owner, seen, Wei(wanted.max_fee_wei))
+    _require_fee(offer, Wei(wanted.max_fee_wei))
     cells = fingerprints(world.vault.derive(f"{_CELLS} {owner.id}"), offer.manifest.specification, features)
-    await lock_owner(session, owner)
-    await require_within_limits(session, world, owner, offer, wanted.mode, cells, seen.now)
+    await lock_wallet(session, owner)
+    await _require_balance(session, world, owner, seen)
+    await require_within_limits(session, world, owner, offer, wanted.mode, cells, seen.funds.block.timestamp)
     application = Application(
         id=uuid.uuid4(),
         owner_id=owner.id,
@@ -94,13 +96,14 @@ async def request_again(
     session: Session, world: World, owner: Owner, application_id: uuid.UUID, max_fee: Wei, seen: Prospect
 ) -> Application:
     """Pay again for the same query. Raises ApplicationNotFound, NothingToRepeat, FeeAboveLimit, BalanceTooLow, QuotePeriodNotOver."""
-    _require_money(world, owner, seen, max_fee)
-    await lock_owner(session, owner)
+    _require_fee(seen.offer, max_fee)
+    await lock_wallet(session, owner)
+    await _require_balance(session, world, owner, seen)
     application = await find(session, owner, application_id, lock=True)
     if application.state not in _REPEATABLE or application.query_digest is None or application.erased_at is not None:
         raise NothingToRepeat(f"the application is {application.state}, or its features were erased: there is no request to make again")
     others = select(Application).where(Application.owner_id == owner.id, Application.id != application.id)
-    require_quote_due(list((await session.execute(others)).scalars()), seen.offer, seen.now)
+    require_quote_due(list((await session.execute(others)).scalars()), seen.offer, seen.funds.block.timestamp)
     application.move_to(ApplicationState.PREPARING)
     application.request_id = application.deadline = None
     await session.flush()
@@ -119,23 +122,24 @@ async def find(session: Session, owner: Owner, application_id: uuid.UUID, *, loc
     return application
 
 
-async def lock_owner(session: Session, owner: Owner) -> None:
-    """One decision about a borrower's limits at a time."""
-    await session.execute(select(Owner.id).where(Owner.id == owner.id).with_for_update(key_share=True))
-
-
 def wake_worker_after_commit(session: Session, world: World) -> None:
     """The worker finds the row at once instead of at its next look."""
     event.listen(session.sync_session, "after_commit", lambda _: world.to_apply.set(), once=True)
 
 
-def _require_money(world: World, owner: Owner, seen: Prospect, max_fee: Wei) -> None:
-    fee = seen.offer.record.fee
-    if fee > max_fee:
-        raise FeeAboveLimit(f"the fee is {fee} wei, above max_fee_wei {max_fee}")
+def _require_fee(offer: Offer, most: Wei) -> None:
+    fee = offer.record.fee
+    if fee > most:
+        raise FeeAboveLimit(f"the fee is {fee} wei, above max_fee_wei {most}")
+
+
+async def _require_balance(session: Session, world: World, owner: Owner, seen: Prospect) -> None:
+    """The caller holds the owner's lock. Raises BalanceTooLow."""
+    fee, balance = seen.offer.record.fee, seen.funds.balance
+    promised = await promised_by(session, owner, seen.funds.block)
     needed = fee + world.settings.gas_reserve_wei
-    if seen.balance < needed:
+    if balance - promised.total < needed:
         raise BalanceTooLow(
-            f"the wallet {owner.address} holds {seen.balance} wei; this application needs {needed} wei "
+            f"the wallet {owner.address} holds {balance} wei{promised.aside}; this application needs {needed} wei "
             f"(fee {fee} and {world.settings.gas_reserve_wei} for gas): send ether to it first"
         )

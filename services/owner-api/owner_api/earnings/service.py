@@ -18,6 +18,7 @@ from hessian.postgres.session import Session
 from hessian.privacy.accounting import epsilon_of
 from hessian.privacy.requirement import in_words
 from owner_api.earnings.schemas import Debtor, EarnedByModel, EarningsRead, LineagePrivacy
+from owner_api.promises import lock_wallet
 from owner_api.releases import spent_by_lineage
 from owner_api.states import ContributionState
 from owner_api.tables import Contribution, OutgoingTransaction, Owner, Withdrawal
@@ -83,7 +84,7 @@ async def credit(world: World, owner: Owner, debtor: Debtor) -> Wei:
 async def withdraw(session: Session, world: World, owner: Owner, debtor: Debtor, owed: Wei) -> tuple[Withdrawal, OutgoingTransaction]:
     """Ask a contract for everything it owes, as `credit` said. Raises NothingToWithdraw, WithdrawalUnderWay."""
     contract = _contract(world, debtor)
-    await session.execute(select(Owner.id).where(Owner.id == owner.id).with_for_update(key_share=True))
+    await lock_wallet(session, owner)
     row = OutgoingTransaction
     busy = exists().where(row.sender == owner.address, row.to == contract.address, row.purpose == WITHDRAW, row.state.in_(_OPEN))
     if (await session.execute(select(busy))).scalar_one():

@@ -63,10 +63,10 @@ async def create(
     request = f"POST /v1/enrollments {wanted.model_dump_json()}"
     if known := await given(world.database, Answer, caller=str(owner.id), key=key, request=request, answer_type=EnrollmentRead):
         return known
-    balance = await service.look(world, owner, wanted)
+    funds = await service.look(world, owner, wanted)
 
     async def act() -> EnrollmentRead:
-        return EnrollmentRead.of(await service.create(session, world, owner, wanted, balance))
+        return EnrollmentRead.of(await service.create(session, world, owner, wanted, funds))
 
     answer = await once(session, Answer, caller=str(owner.id), key=key, request=request, answer_type=EnrollmentRead, act=act)
     service.wake_worker_after_commit(session, world)

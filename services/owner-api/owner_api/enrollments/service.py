@@ -9,13 +9,16 @@ from sqlalchemy import event, select
 
 from hessian.chain.records import ModelState
 from hessian.errors import Conflict, Malformed, NotFound
-from hessian.identifiers import CohortId, Wei
+from hessian.identifiers import CohortId
 from hessian.postgres.session import Session
+from hessian.service import transfers
+from hessian.service.transfers import Funds
 from owner_api.catalogue.service import Listing, ensure_listed, require_listing
 from owner_api.datasets import lineage
 from owner_api.datasets import service as datasets
 from owner_api.enrollments.schemas import EnrollmentCreate
 from owner_api.judgement import ANY_COHORT, lineage_objections, model_objections
+from owner_api.promises import lock_wallet, promised_by
 from owner_api.releases import local_figure
 from owner_api.states import EnrollmentState
 from owner_api.tables import Dataset, Enrollment, Owner
@@ -58,19 +61,19 @@ class NotAMember(Conflict):
     """There is no cohort to leave."""
 
 
-async def look(world: World, owner: Owner, wanted: EnrollmentCreate) -> Wei:
-    """List the model if it is not; the wallet's balance. The caller holds no session: content is waited for.
+async def look(world: World, owner: Owner, wanted: EnrollmentCreate) -> Funds:
+    """List the model if it is not; what the wallet holds. The caller holds no session: content is waited for.
 
     Raises DatasetNotFound, ModelUnknown, Unavailable.
     """
     async with world.database.begin() as session:
         await datasets.find(session, owner, wanted.dataset_id)  # the cheapest refusal first, before anything is fetched
     await ensure_listed(world, wanted.model_id)
-    return await world.chain.balance(owner.address, await world.chain.head_block())
+    return await transfers.funds(world.chain, owner.address)
 
 
-async def create(session: Session, world: World, owner: Owner, wanted: EnrollmentCreate, balance: Wei) -> Enrollment:
-    """A new enrolment in state `measuring`; `balance` is the wallet's. Raises the refusals above, DatasetNotFound, ManifestNotUsable."""
+async def create(session: Session, world: World, owner: Owner, wanted: EnrollmentCreate, funds: Funds) -> Enrollment:
+    """A new enrolment in state `measuring`; `funds` are the wallet's. Raises the refusals above, DatasetNotFound, ManifestNotUsable."""
     listing = await require_listing(session, world, wanted.model_id)
     await lineage.lock_owner(session, owner.id)
     dataset = await datasets.find(session, owner, wanted.dataset_id, lock=True)
@@ -85,7 +88,7 @@ async def create(session: Session, world: World, owner: Owner, wanted: Enrollmen
     objections += await lineage_objections(session, world.settings, dataset, listing.manifest, ANY_COHORT)
     if objections:
         raise PolicyObjects("this node's policy forbids it: " + "; ".join(objections))
-    _require_balance(world, owner, listing, balance)
+    await _require_balance(session, world, owner, listing, funds)
     enrollment = Enrollment(
         owner_id=owner.id,
         dataset_id=dataset.id,
@@ -128,11 +131,13 @@ def _require_fit(dataset: Dataset, listing: Listing) -> None:
         raise DatasetDoesNotFit(f"the dataset has {dataset.rows} rows, the model takes at most {listing.terms.row_cap} from one member")
 
 
-def _require_balance(world: World, owner: Owner, listing: Listing, balance: Wei) -> None:
+async def _require_balance(session: Session, world: World, owner: Owner, listing: Listing, funds: Funds) -> None:
+    await lock_wallet(session, owner)
+    promised = await promised_by(session, owner, funds.block)
     needed = listing.terms.member_bond + world.settings.gas_reserve_wei
-    if balance < needed:
+    if funds.balance - promised.total < needed:
         raise BalanceTooLow(
-            f"the wallet {owner.address} holds {balance} wei; this enrolment needs {needed} wei "
+            f"the wallet {owner.address} holds {funds.balance} wei{promised.aside}; this enrolment needs {needed} wei "
             f"(bond {listing.terms.member_bond} and {world.settings.gas_reserve_wei} for gas): send ether to it first"
         )
 

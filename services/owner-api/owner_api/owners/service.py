@@ -45,7 +45,8 @@ async def create(session: Session, wallets: Wallets, wanted: OwnerCreate) -> tup
 
 async def replace_token(session: Session, owner_id: uuid.UUID) -> tuple[Owner, str]:
     """A new token for an owner, which exists nowhere else; the old one opens nothing from the commit on. Raises OwnerUnknown."""
-    owner = (await session.execute(select(Owner).where(Owner.id == owner_id).with_for_update())).scalar_one_or_none()
+    wanted = select(Owner).where(Owner.id == owner_id).with_for_update(key_share=True)  # an upload of this owner is no reason to wait
+    owner = (await session.execute(wanted)).scalar_one_or_none()
     if owner is None:
         raise OwnerUnknown
     token = new_token()

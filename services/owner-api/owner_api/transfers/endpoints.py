@@ -9,7 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 
 from hessian.errors import ChainUnavailable
-from hessian.postgres.idempotency import IdempotencyKeyReused, once
+from hessian.postgres.idempotency import IdempotencyKeyReused, given, once
 from hessian.service import transfers
 from hessian.service.edge import StrictJsonRoute
 from hessian.service.fields import IdempotencyKey, Page, PageLimit, page_after
@@ -35,11 +35,15 @@ async def create(world: TheWorld, session: Transaction, owner: CallingOwner, key
 
     What the contracts owe is no part of it: withdraw it first.
     """
+    request = wanted.canonical()
+    if known := await given(world.database, Answer, caller=str(owner.id), key=key, request=request, answer_type=TransferRead):
+        return known
+    seen = await transfers.look(world.chain, owner.address, wanted)
 
     async def act() -> TransferRead:
-        return await service.create(session, world, owner, wanted)
+        return await service.create(session, world, owner, wanted, seen)
 
-    return await once(session, Answer, caller=str(owner.id), key=key, request=wanted.canonical(), answer_type=TransferRead, act=act)
+    return await once(session, Answer, caller=str(owner.id), key=key, request=request, answer_type=TransferRead, act=act)
 
 
 @router.get("", summary="List transfers")
