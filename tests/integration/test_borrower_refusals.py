@@ -25,6 +25,7 @@ from hessian.artifacts.terms import ChainTerms
 from hessian.errors import IpfsUnavailable
 from hessian.identifiers import Wei, digest_of
 from hessian.ipfs.audit import Audit, audit
+from hessian.learning.columns import Numeric
 from hessian.outbox.tables import TransactionState
 from hessian.paillier.certificate import KeyCertificate
 from owner_api.applications.offers import LEAST_VALID_SECONDS
@@ -41,6 +42,15 @@ SETS: list[dict[str, Any]] = [{"income": 1000 + number, "age": 30 + number, "reg
 def _forged(terms: ChainTerms) -> ModelManifest:
     honest = manifest(terms)
     return replace(honest, certificate=KeyCertificate(tuple(reversed(honest.certificate.roots))))
+
+
+def _with_gaps(terms: ChainTerms) -> ModelManifest:
+    """An age may be missing, and may be written with its unit."""
+    honest = manifest(terms)
+    income, age, region = honest.specification.features
+    assert isinstance(age, Numeric)
+    gappy = replace(age, missing_values=("", "NA"), unit="y")
+    return replace(honest, specification=replace(honest.specification, features=(income, gappy, region)))
 
 
 @pytest.fixture(scope="module")
@@ -346,13 +356,15 @@ async def unpinned_at(borrower: Borrower) -> datetime | None:
 
 
 async def test_deployments__listed__say_all_that_a_form_needs(borrower: Borrower, lender: BareLender) -> None:
-    deployment_id = lender.deploy(fee=7, window=900)
+    gaps = BareLender(lender.anvil, lender.repository, lender.serving, manifest_for=_with_gaps)
+    await gaps.publish(borrower.node.world.store)
+    deployment_id = gaps.deploy(fee=7, window=900)
     read = await borrower.account.get(f"/v1/deployments/{deployment_id}")
     assert (read["fee_wei"], read["answer_window"], read["problem"], read["objections"]) == ("7", 900, None, [])
     offer = read["offer"]
     assert offer["features"] == [
-        {"kind": "numeric", "name": "income", "minimum": "0", "maximum": "100000"},
-        {"kind": "numeric", "name": "age", "minimum": "0", "maximum": "150"},
+        {"kind": "numeric", "name": "income", "minimum": "0", "maximum": "100000", "missing": [], "unit": ""},
+        {"kind": "numeric", "name": "age", "minimum": "0", "maximum": "150", "missing": ["", "NA"], "unit": "y"},
         {"kind": "category", "name": "region", "values": ["N"], "takes_others": True},
     ]
     assert [(one["decision"], one["rate_bps"]) for one in offer["decisions"]] == [("approve", 800), ("approve", 1950), ("decline", None)]
@@ -367,3 +379,8 @@ async def test_deployments__listed__say_all_that_a_form_needs(borrower: Borrower
         if (after := page["next"]) is None:
             break
     assert pages == list(range(1, deployment_id + 1))
+    needed: list[dict[str, Any]] = [{"income": None}, {"income": ""}, {"age": "N/A"}]
+    for number, wrong in enumerate(needed):
+        refused = await borrower.ask(deployment_id, FEATURES | wrong, key=f"needed-key-{number}")
+        assert [error["where"] for error in refused.json()["errors"]] == [f"features.{name}" for name in wrong]
+    await borrower.applied(deployment_id, FEATURES | {"age": None})

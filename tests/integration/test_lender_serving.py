@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -66,7 +67,7 @@ async def test_calibration__of_a_trained_model__comes_before_any_deployment_and_
 async def test_deploy__same_key_twice__is_one_deployment_and_bad_wishes_are_none(serving: ServingScene) -> None:
     listed = (await serving.lender.admin.get("/v1/deployments")).json()["items"]
     refusals: list[tuple[dict[str, Any], str]] = [
-        ({"policy": {"cutoff_bps": 10_000}}, "PolicyRefused"),
+        ({"policy": {"cutoff_bps": 10_000}}, "Malformed"),
         ({"policy": {"reasons": {"status": "the label is no feature"}}}, "PolicyRefused"),
         ({"answer_window": 1}, "WindowTooShort"),
         ({"blinding_bits": 41}, "Malformed"),
@@ -339,6 +340,17 @@ async def test_assess__open_application__is_answered_with_reasons_and_accepted(s
     body = {"query_digest": "0x" + application.digest.hex(), **good.shown()}
     assert (await serving.accept(number, body | {"salt": "0x" + "11" * 32})).json()["title"] == "OpeningRefused"
     assert (await serving.accept(number, body)).status_code == 200
+
+
+async def test_assess__features_in_another_form__are_named_one_by_one(serving: ServingScene, deployment: dict[str, Any]) -> None:
+    borrower = await serving.borrower(deployment, GOOD)
+    for wrong, says in (({"rate": "3.50"}, "canonical form"), ({"rate": "much"}, "decimal number")):
+        shown = replace(borrower.open_application(), features=borrower.features | wrong)
+        number = borrower.request(shown.digest, fee=FEE)
+        refused = await serving.assess(number, borrower.shown() | {"features": shown.features})
+        assert (refused.status_code, refused.json()["title"]) == (422, "FeaturesRefused"), refused.text
+        assert [(error["where"], says in error["what"]) for error in refused.json()["errors"]] == [("features.rate", True)]
+    assert (await serving.request(number))["state"] == "waiting"
 
 
 async def test_serving__everything_published_and_stored__holds_neither_the_key_nor_the_blinding(

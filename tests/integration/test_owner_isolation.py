@@ -13,15 +13,20 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from owner_node import Owner, OwnerNode, bearer, dataset_query, run_owner_node
-from small_model import Rows
-from sqlalchemy import create_engine, inspect
+from small_model import Rows, specification
+from sqlalchemy import create_engine, insert, inspect, select, text
 
 from devstack.anvil import Anvil
 from devstack.contracts import Deployment
+from hessian.artifacts.codec import encode
 from hessian.chain.binding import Call
-from hessian.identifiers import Digest, Wei
+from hessian.identifiers import Address, Digest, Wei
+from hessian.learning.columns import Numeric
+from hessian.learning.features import FeatureSpecification
+from hessian.learning.plain import BILLION
+from owner_api.catalogue.schemas import feature_read
 from owner_api.migration import migrate
-from owner_api.tables import Application, Base, Contribution, Enrollment, Withdrawal
+from owner_api.tables import Application, Base, CatalogueModel, Contribution, Enrollment, Withdrawal
 
 STRANGER = "0x" + "52" * 20
 BODIES: dict[str, Any] = {
@@ -219,3 +224,22 @@ def test_migrations__at_head__say_what_the_tables_say(migrated: Any) -> None:
     context = MigrationContext.configure(migrated, opts={"compare_type": True})
     assert compare_metadata(context, Base.metadata) == []
     assert set(inspect(migrated).get_table_names()) == {*Base.metadata.tables, "alembic_version"}
+
+
+def test_migrations__of_a_catalogue_that_was_read_before__say_which_numbers_may_be_missing(migrated: Any, database_url: str) -> None:
+    gappy = Numeric("rate", 0, 100 * BILLION, 0, 40 * BILLION, 10 * BILLION, BILLION, ("NA", ""), unit="%")
+    plain = FeatureSpecification((gappy, *specification().features), specification().label)
+    features = [feature_read(feature).model_dump() for feature in plain.features]
+    before = [{name: said for name, said in feature.items() if name not in ("missing", "unit")} for feature in features]
+    row = {
+        "lender": Address(STRANGER), "state": "open", "is_closed": False, "best_error": 1, "rounds_paid": 0, "terms": {},
+        "forming_cohort_id": 1, "forming_members": 0, "manifest_digest": Digest(bytes(32)), "seen_block": 1,
+    }  # fmt: skip
+    examined = {"manifest": encode({"specification": plain.to_plain()}), "summary": {"name": "read before", "features": before}}
+    migrated.execute(insert(CatalogueModel), [row | {"model_id": 1} | examined])
+    migrated.execute(insert(CatalogueModel), [row | {"model_id": 2, "problem": "its manifest was refused"}])
+    migrated.execute(text("update alembic_version set version_num = '0004'"))
+    migrated.commit()
+    migrate(database_url)
+    known = dict(migrated.execute(select(CatalogueModel.model_id, CatalogueModel.summary)).all())
+    assert known == {1: {"name": "read before", "features": features}, 2: None}

@@ -241,8 +241,8 @@ async def test_catalogue__of_a_good_manifest__tells_what_a_dataset_must_hold(nod
     await here.announce(model_id)
     listed = (await (await here.owner("preparing")).get(f"/v1/models/{model_id}"))["manifest"]
     assert listed["features"] == [
-        {"kind": "numeric", "name": "income", "minimum": "0", "maximum": "100000"},
-        {"kind": "numeric", "name": "age", "minimum": "0", "maximum": "150"},
+        {"kind": "numeric", "name": "income", "minimum": "0", "maximum": "100000", "missing": [], "unit": ""},
+        {"kind": "numeric", "name": "age", "minimum": "0", "maximum": "150", "missing": [], "unit": ""},
         {"kind": "category", "name": "region", "values": ["N"], "takes_others": True},
     ]
     assert (listed["label"], listed["positive"], listed["negative"]) == ("Class", ["bad"], ["good"])

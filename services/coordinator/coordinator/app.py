@@ -19,7 +19,12 @@ from hessian.service.app import ReadyCheck, create_service
 
 DESCRIPTION = """Follows the final blocks of the training and the serving market and asks this node's services for the work they call for.
 
-It holds public data only: no key, no rows, no statistics, no weights in clear."""
+It holds public data only: no key, no rows, no statistics, no weights in clear.
+
+Routes under `/v1` take `Authorization: Bearer <token>`: reading takes the admin or the coordinator token of the node, and
+`POST /v1/jobs/{job_id}/retry` the admin token.
+
+Wei are decimal strings, errors are in billionths (10⁻⁹). Times that are integers are seconds since 1970 by the chain's clock."""
 
 
 def create_app(world: World, stopping: asyncio.Event | None = None) -> FastAPI:

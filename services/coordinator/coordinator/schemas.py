@@ -76,7 +76,10 @@ class JobRead(Row):
     round_id: int | None = Field(examples=[3])
     request_id: int | None = Field(examples=[12])
     member: AddressField | None
-    state: JobState
+    state: JobState = Field(
+        description="planned: to be asked now or again later · dispatched: being asked · done: it has its effect · foreign: nobody of "
+        "this node is concerned · set_aside: given up, for a person to look at"
+    )
     attempts: int = Field(examples=[1])
     reason: str | None = Field(
         description="Why it waits, was superseded, or was set aside", examples=["trainer does not answer (ConnectError)"]
@@ -91,7 +94,7 @@ class ContributionRead(Row):
     member_index: int = Field(examples=[0])
     member: AddressField
     rows: int = Field(examples=[1600])
-    gradient_digest: DigestField | None = Field(description="Absent until it has submitted")
+    gradient_digest: DigestField | None = Field(description="Null until it has submitted")
     submitted_at: int | None = TimeField
     unlocked_at: int | None = TimeField
 
@@ -186,7 +189,7 @@ class StatusRead(BaseModel):
     deployment_address: AddressField
     head: BlockRead = Field(description="The tip, which may still vanish")
     final: BlockRead = Field(description="Safe to act on")
-    cursor: BlockRead | None = Field(description="The last block done; absent before the first")
+    cursor: BlockRead | None = Field(description="The last block done; null before the first")
     lag_blocks: int | None = Field(examples=[0])
     lag_seconds: int | None = Field(description="By the chain's clock", examples=[0])
     services: list[Service] = Field(description="The neighbours that jobs are sent to")

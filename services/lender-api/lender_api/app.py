@@ -21,9 +21,12 @@ from lender_api.world import World
 DESCRIPTION = """The lender's node: validation rows, models with their Paillier keys, the rounds that train them, the deployments that serve
 them, and the wallet that pays.
 
-The admin token is the lender's own. The coordinator token belongs to the node's coordinator; what it calls is idempotent and re-reads the
+Routes take `Authorization: Bearer <token>`. The admin token is the lender's own and opens all routes but those tagged `coordination` and
+`borrowers`. The coordinator token belongs to the node's coordinator and opens `coordination`; what it calls is idempotent and re-reads the
 chain at the final block before anything is done. Borrowers' own clients need no token: what they show is held against the chain.
-Wei are decimal strings, errors are in billionths (10⁻⁹)."""
+
+Wei are decimal strings, `_bps` are basis points (10⁻⁴), errors are in billionths (10⁻⁹). Times that are integers are seconds since 1970 by
+the chain's clock."""
 
 
 def create_app(world: World) -> FastAPI:

@@ -19,6 +19,22 @@ from owner_api.owners import endpoints as owners
 from owner_api.transfers import endpoints as transfers
 from owner_api.world import World
 
+DESCRIPTION = """The node of data owners and borrowers: wallets, encrypted datasets, enrolments under the owner's own policy, contributions,
+earnings; deployments and private applications.
+
+Every route under `/v1` takes `Authorization: Bearer <token>`, by its path:
+
+- An owner's own token, which `POST /v1/owners` answers with: datasets, enrolments, earnings, withdrawals, transfers, applications,
+  `GET /v1/contributions` and `GET /v1/owners/me`. Others' objects do not exist for it.
+- The node's admin token: the other routes of `/v1/owners`.
+- Either of the two: models and deployments.
+- The coordinator token, the node's coordinator's: `/v1/catalogue`, `/v1/rounds`, `/v1/cohorts`, `/v1/requests` and the other routes of
+  `/v1/contributions`.
+- The trainer token, the node's trainer's: `/v1/tickets`.
+
+Wei are decimal strings, `_bps` are basis points (10⁻⁴), errors are in billionths (10⁻⁹). Times that are integers are seconds since 1970 by
+the chain's clock."""
+
 
 def create_app(world: World) -> FastAPI:
     """The app over a world."""
@@ -35,8 +51,7 @@ def create_app(world: World) -> FastAPI:
 
     return create_service(
         title="Hessian owner-api",
-        description="The node of data owners and borrowers: wallets, encrypted datasets, enrolments under the owner's own policy, "
-        "contributions, earnings; deployments and private applications.",
+        description=DESCRIPTION,
         lifespan=lifespan,
         routers=[
             owners.router,

@@ -21,7 +21,7 @@ class PolicyRefused(Malformed):
     """The rate policy cannot be used as it stands."""
 
 
-_BOUNDS = {
+BOUNDS = {
     "cutoff_bps": (1, WHOLE_BPS - 1),
     "lgd_bps": (0, WHOLE_BPS),
     "funding_bps": (0, LARGEST_RATE_BPS),
@@ -31,6 +31,7 @@ _BOUNDS = {
     "quote_valid_seconds": (60, LONGEST_SECONDS),
     "quote_period_seconds": (60, LONGEST_SECONDS),
 }
+"""Least and most of every number of a policy, both allowed."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class RatePolicy:
     reasons: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
-        for name, (least, most) in _BOUNDS.items():
+        for name, (least, most) in BOUNDS.items():
             if not least <= getattr(self, name) <= most:
                 raise PolicyRefused(f"the policy's {name} must lie between {least} and {most}")
         if len(self.reason_of) != len(self.reasons):
@@ -74,13 +75,13 @@ class RatePolicy:
     def to_plain(self) -> dict[str, Plain]:
         """A map of integers and a list of reasons."""
         reasons: list[Plain] = [{"column": column, "reason": reason} for column, reason in self.reasons]
-        return {**{name: getattr(self, name) for name in _BOUNDS}, "reasons": reasons}
+        return {**{name: getattr(self, name) for name in BOUNDS}, "reasons": reasons}
 
     @classmethod
     def from_plain(cls, value: object, place: str = "policy") -> RatePolicy:
         """The inverse of `to_plain`. Raises ShapeRefused, PolicyRefused."""
         fields = Fields.of(value, place)
-        integers = {name: fields.integer(name, least, most) for name, (least, most) in _BOUNDS.items()}
+        integers = {name: fields.integer(name, least, most) for name, (least, most) in BOUNDS.items()}
         reasons = tuple(_reason_from_plain(item) for item in fields.records("reasons", LARGEST_DIMENSION))
         fields.done()
         return cls(**integers, reasons=reasons)

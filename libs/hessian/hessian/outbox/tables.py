@@ -39,6 +39,12 @@ class TransactionState(StrEnum):
         return not self.successors
 
 
+TRANSACTION_STATES = (
+    "pending: stored, nothing is signed · signed: its bytes are stored, and may have left · sent: a node of the chain has it · "
+    "final: it succeeded in a final block · failed: it would revert, or did, and is never tried again"
+)
+"""The same for readers of an API."""
+
 _SUCCESSORS = {
     TransactionState.PENDING: frozenset({TransactionState.SIGNED, TransactionState.FAILED}),
     TransactionState.SIGNED: frozenset({TransactionState.SENT, TransactionState.FAILED}),

@@ -54,6 +54,15 @@ WeiRead = Annotated[int, BeforeValidator(_parse_wei), _TO_TEXT, _WEI_SCHEMA]
 WeiIn = Annotated[int, BeforeValidator(_parse_wei_text), _TO_TEXT, _WEI_SCHEMA]
 """Wei coming in: only a decimal string."""
 
+PositiveWeiIn = Annotated[
+    int,
+    BeforeValidator(_parse_wei_text),
+    Field(gt=0),
+    _TO_TEXT,
+    WithJsonSchema({"type": "string", "pattern": "^[1-9][0-9]{0,77}$", "examples": ["1000000000000000000"]}),
+]
+"""The same where zero makes no sense."""
+
 DigestField = Annotated[
     bytes,
     BeforeValidator(_parse_digest),
@@ -91,7 +100,7 @@ PAGE_LIMIT = 200
 
 
 class Page(BaseModel, Generic[ItemT]):
-    """One page of a list, newest last. `next` continues it; absent on the last page."""
+    """One page of a list, newest last. `next` continues it; null on the last page."""
 
     items: list[ItemT]
     next: str | None = Field(default=None, description="Pass as `after` to read on")

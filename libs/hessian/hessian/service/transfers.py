@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 
 from eth_utils.address import is_checksum_address, to_checksum_address
 from pydantic import BaseModel, ConfigDict, Field
@@ -21,9 +22,9 @@ from hessian.chain.client import Chain
 from hessian.errors import Conflict, Malformed, NotFound
 from hessian.identifiers import Address, Wei
 from hessian.outbox.outbox import Outbox, RowT
-from hessian.outbox.tables import OutboxRow, TransactionState
+from hessian.outbox.tables import TRANSACTION_STATES, OutboxRow, TransactionState
 from hessian.postgres.session import Session
-from hessian.service.fields import AddressField, Page, WeiIn, WeiRead, next_cursor
+from hessian.service.fields import AddressField, Page, PositiveWeiIn, WeiRead, next_cursor
 
 TRANSFER = "transfer"
 FEE_RESERVE = Wei(10**15)
@@ -58,8 +59,13 @@ class TransferCreate(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    to: AddressField = Field(description="An ordinary account: no contract, not zero, not this wallet")
-    amount_wei: WeiIn = Field(gt=0, description="What arrives, to the wei; the fee comes on top")
+    to: AddressField = Field(
+        description="An ordinary account: no contract, not zero, not this wallet. All digits in one case, or the capitals of the checksum "
+        "(EIP-55): others are refused"
+    )
+    amount_wei: PositiveWeiIn = Field(
+        description=f"What arrives, to the wei; the fee comes on top, and {Decimal(FEE_RESERVE) / 10**18} ether stay for it in the wallet"
+    )
 
     def canonical(self) -> str:
         """What an Idempotency-Key stands for."""
@@ -72,7 +78,7 @@ class TransferRead(BaseModel):
     id: uuid.UUID
     to: AddressField
     amount_wei: WeiRead
-    state: TransactionState = Field(description="pending · signed · sent · final · failed")
+    state: TransactionState = Field(description=TRANSACTION_STATES)
     transaction_hash: str | None = Field(default=None, examples=["0x" + "5c" * 32])
     reason: str | None = Field(default=None, description="Why it failed")
     created_at: datetime

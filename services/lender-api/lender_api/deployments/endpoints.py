@@ -56,7 +56,10 @@ async def calibration(
     summary="Deploy a trained model",
 )
 async def create(session: Transaction, world: TheWorld, key: IdempotencyKey, request: CreateDeployment) -> DeploymentRead:
-    """Calibrate, publish the scoring model and offer it on chain. Calibration, policy, fee and window never change afterwards."""
+    """Calibrate, publish the scoring model and offer it on chain. Calibration, policy, fee and window never change afterwards.
+
+    Follow `GET /v1/deployments/{id}` until its state is `serving` or `failed`.
+    """
 
     async def act() -> DeploymentRead:
         return DeploymentRead.of(await service.create(session, world, request))
@@ -95,7 +98,10 @@ async def requests(
     summary="Retire a deployment",
 )
 async def retire(session: Transaction, world: TheWorld, key: IdempotencyKey, id: UUID) -> DeploymentRead:  # the path's own word
-    """Take no new requests; those that wait are still answered."""
+    """Take no new requests; those that wait are still answered.
+
+    The deployment stays `serving` until the transaction is final, and if the contract refuses it.
+    """
 
     async def act() -> DeploymentRead:
         return DeploymentRead.of(await service.retire(session, world, id))

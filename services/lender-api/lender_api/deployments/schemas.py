@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -12,7 +12,7 @@ from hessian.learning.calibration import DEFAULT_BANDS, MOST_BANDS, CalibrationT
 from hessian.learning.features import LARGEST_DIMENSION
 from hessian.learning.scoring import DEFAULT_BLINDING_BITS, LEAST_BLINDING_BITS, MOST_BLINDING_BITS, ScoringScale
 from hessian.lending.decision import decisions_by_band
-from hessian.lending.policy import LONGEST_REASON, RatePolicy
+from hessian.lending.policy import BOUNDS, LONGEST_REASON, RatePolicy
 from hessian.service.fields import DigestField, WeiRead
 from lender_api.deployments.calibration import Calibrated
 from lender_api.deployments.states import DeploymentState
@@ -30,17 +30,28 @@ BlindingBits = Annotated[int, _BLINDING]
 Bands = Annotated[int, _BANDS]
 
 
-class PolicyIn(Shape):
-    """What turns a probability of default into a decision and a rate, in basis points; published (PROTOCOL §10)."""
+def _within(name: str, description: str, *, example: int) -> Any:
+    """A number of the policy, with the bounds that the policy itself is held to."""
+    least, most = BOUNDS[name]
+    return Field(ge=least, le=most, description=description, examples=[example])
 
-    cutoff_bps: Integer = Field(description="Highest probability of default that is approved", examples=[2000])
-    lgd_bps: Integer = Field(description="Loss given default", examples=[6000])
-    funding_bps: Integer = Field(examples=[300])
-    margin_bps: Integer = Field(examples=[200])
-    cap_bps: Integer = Field(description="Highest rate that is offered", examples=[3000])
-    tier_step_bps: Integer = Field(description="Rates are rounded up to multiples of this", examples=[50])
-    quote_valid_seconds: Integer = Field(examples=[86_400])
-    quote_period_seconds: Integer = Field(description="An address gets one quote in this time", examples=[2_592_000])
+
+class PolicyIn(Shape):
+    """What turns a probability of default into a decision and a yearly rate, in basis points; published (PROTOCOL §10).
+
+    r = ⌈(10⁴·(funding + margin) + PD·LGD) / (10⁴ − PD)⌉; approved where PD ≤ cutoff and r ≤ cap; the rate is r rounded up to its tier.
+    """
+
+    cutoff_bps: Integer = _within("cutoff_bps", "Highest probability of default (PD) that is approved", example=2000)
+    lgd_bps: Integer = _within("lgd_bps", "Loss given default (LGD)", example=6000)
+    funding_bps: Integer = _within("funding_bps", "Yearly cost of the money that is lent, part of the rate", example=300)
+    margin_bps: Integer = _within("margin_bps", "The lender's yearly margin, part of the rate", example=200)
+    cap_bps: Integer = _within("cap_bps", "Highest yearly rate that is offered; who would need a higher one is declined", example=3000)
+    tier_step_bps: Integer = _within("tier_step_bps", "Rates are rounded up to multiples of this, but not above the cap", example=50)
+    quote_valid_seconds: Integer = _within(
+        "quote_valid_seconds", "How long a quote holds from when this node makes it, by the chain's clock", example=86_400
+    )
+    quote_period_seconds: Integer = _within("quote_period_seconds", "An address gets one quote in this time", example=2_592_000)
     reasons: dict[Text, Annotated[str, Field(min_length=1, max_length=LONGEST_REASON)]] = Field(
         default_factory=dict,
         max_length=LARGEST_DIMENSION,
@@ -116,19 +127,23 @@ class CalibrationRead(BaseModel):
 class BandRead(BaseModel):
     """What everybody in a band is told."""
 
-    from_score: int | None = Field(description="Absent for the lowest band")
-    pd_bps: int = Field(examples=[412])
+    from_score: int | None = Field(description="Null for the lowest band")
+    pd_bps: int = Field(description="The band's probability of default in basis points", examples=[412])
     decision: str = Field(description="approve or decline", examples=["approve"])
-    rate_bps: int | None = Field(description="Absent on a decline", examples=[800])
+    rate_bps: int | None = Field(description="The yearly rate in basis points; null on a decline", examples=[800])
 
 
 class DeploymentRead(BaseModel):
     """A deployment of this lender."""
 
     id: UUID
-    deployment_id: int | None = Field(description="The contract's number, once it is final", examples=[1])
+    deployment_id: int | None = Field(description="The contract's number; null until it is final", examples=[1])
     model: UUID
-    state: DeploymentState
+    state: DeploymentState = Field(
+        description="preparing: the weights are being encrypted at the scoring scale · publishing: the scoring model goes to IPFS · "
+        "deploying: the transaction is on its way · serving: final on chain, borrowers may ask · retired: takes no new requests, those "
+        "that wait are answered · failed: it never came to be"
+    )
     reason: str | None = Field(description="Why it failed")
     policy: PolicyRead
     bands: list[BandRead] = Field(description="Every decision it can come to, by rising probability of default")
@@ -136,7 +151,7 @@ class DeploymentRead(BaseModel):
     fee_wei: WeiRead
     answer_window: int = Field(examples=[3600])
     weights_digest: DigestField
-    scoring_digest: DigestField | None = Field(description="The scoring model on IPFS, once it is made")
+    scoring_digest: DigestField | None = Field(description="The scoring model on IPFS; null until it is made")
     created_at: datetime
     updated_at: datetime
 

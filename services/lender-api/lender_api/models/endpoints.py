@@ -56,7 +56,10 @@ After = Annotated[int, Depends(page_after)]
     summary="Create a model",
 )  # fmt: skip
 async def create(session: Transaction, world: TheWorld, key: IdempotencyKey, request: CreateModel) -> ModelRead:
-    """Fit the features on the validation rows; then, in the background, make the key, publish, and escrow the bounty."""
+    """Fit the features on the validation rows; then, in the background, make the key, publish, and escrow the bounty.
+
+    Follow `GET /v1/models/{id}` until its state is `open` or `failed`.
+    """
 
     async def act() -> ModelRead:
         return ModelRead.model_validate(await service.create(session, world, request))

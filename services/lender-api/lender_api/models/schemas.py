@@ -213,10 +213,15 @@ class ModelRead(BaseModel):
     model_config = ConfigDict(from_attributes=True, protected_namespaces=())
 
     id: UUID
-    model_id: int | None = Field(description="The contract's number, once the creation is final", examples=[1])
+    model_id: int | None = Field(description="The contract's number; null until the creation is final", examples=[1])
     name: str
     description: str
-    state: ModelState
+    state: ModelState = Field(
+        description="preparing: the key pair and the encrypted weights are being made · publishing: manifest and weights go to IPFS · "
+        "creating: the transaction is on its way · open: final on chain, the bounty in escrow · trained: the target error is reached · "
+        "exhausted: all rounds are paid · expired: past its training deadline · defaulted: a round was not reported in time · "
+        "cancelled: closed by the lender while open · failed: it never came to be"
+    )
     reason: str | None = Field(description="Why it failed")
     validation_set_id: UUID
     key_bits: int

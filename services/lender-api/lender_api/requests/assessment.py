@@ -16,6 +16,8 @@ from hessian.artifacts.market import Market
 from hessian.chain.deployment_records import RequestState
 from hessian.errors import Conflict
 from hessian.identifiers import DeploymentId, RequestId
+from hessian.learning.application import ApplicationRefused
+from hessian.service.problems import FieldsRefused
 from lender_api.requests.answering import Begun, begin, publish, score_open, store
 from lender_api.requests.history import RequestNotOurs, see
 from lender_api.requests.schemas import AssessmentRead, OpenFeatures
@@ -26,6 +28,10 @@ from lender_api.world import World
 
 class NotWhatWasNamed(Conflict):
     """These features, salt and key are not what the request on chain names."""
+
+
+class FeaturesRefused(FieldsRefused):
+    """The features are not what the model reads, or not in canonical form; `errors` says which fields are wrong and why."""
 
 
 class RequestOver(Conflict):
@@ -39,7 +45,7 @@ class LeftUnanswered(Conflict):
 async def assess(world: World, request_id: RequestId, shown: OpenFeatures) -> AssessmentRead:
     """Score, decide, seal, store, publish, anchor. Idempotent.
 
-    Raises RequestNotOurs, NotWhatWasNamed, ApplicationRefused, RequestOver, LeftUnanswered, Unavailable.
+    Raises RequestNotOurs, NotWhatWasNamed, FeaturesRefused, RequestOver, LeftUnanswered, Unavailable.
     """
     application = await _named(world, request_id, shown)
     seen = await see(world, request_id)
@@ -47,7 +53,11 @@ async def assess(world: World, request_id: RequestId, shown: OpenFeatures) -> As
         begun = await begin(session, world, seen)
     if isinstance(begun, Begun):
         if not begun.is_stored:
-            answered = await asyncio.to_thread(score_open, begun.served, seen, application)
+            try:
+                answered = await asyncio.to_thread(score_open, begun.served, seen, application)
+            except ApplicationRefused as refusal:
+                places = {f"features.{name}": problem for name, problem in refusal.problems.items()}
+                raise FeaturesRefused(refusal.sentence, places) from refusal
 
             def keep(row: ScoreRequest) -> None:
                 row.sealed_features = world.keys.seal_features(row, shown.features)

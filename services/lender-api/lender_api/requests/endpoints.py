@@ -9,7 +9,6 @@ from fastapi import APIRouter, Depends, Path
 
 from hessian.errors import ChainUnavailable, IpfsUnavailable, TooLarge
 from hessian.identifiers import RequestId
-from hessian.learning.application import ApplicationRefused
 from hessian.service.edge import StrictJsonRoute
 from hessian.service.problems import refusals
 from hessian.service.tokens import requires
@@ -17,7 +16,7 @@ from hessian.service.transaction import Transaction
 from lender_api.deployments.service import DeploymentNotSettled
 from lender_api.requests import acceptance, answering, assessment, history
 from lender_api.requests.acceptance import OpeningRefused, QuoteDeclined, QuoteExpired, QuoteMissing
-from lender_api.requests.assessment import LeftUnanswered, NotWhatWasNamed, RequestOver
+from lender_api.requests.assessment import FeaturesRefused, LeftUnanswered, NotWhatWasNamed, RequestOver
 from lender_api.requests.history import RequestNotFinal, RequestNotOurs
 from lender_api.requests.schemas import LARGEST_OPENING, AcceptanceRead, AcceptQuote, AssessmentRead, OpenFeatures, RequestDetail
 from lender_api.rounds.schemas import Outcome
@@ -51,7 +50,7 @@ async def answer(world: TheWorld, request_id: ChainNumber) -> Outcome:
     status_code=HTTPStatus.ACCEPTED,
     max_body_size=LARGEST_OPENING,
     responses=refusals(
-        RequestNotOurs, NotWhatWasNamed, ApplicationRefused, RequestOver, LeftUnanswered, TooLarge, DeploymentNotSettled, ChainUnavailable
+        RequestNotOurs, NotWhatWasNamed, FeaturesRefused, RequestOver, LeftUnanswered, TooLarge, DeploymentNotSettled, ChainUnavailable
     ),
     summary="Show the features of a request in open mode",
 )

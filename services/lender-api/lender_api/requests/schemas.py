@@ -25,17 +25,17 @@ class RequestRead(BaseModel):
     deployment_id: int = Field(examples=[1])
     requester: AddressField
     state: str = Field(description="waiting, answered or expired: as in the contract", examples=["answered"])
-    mode: str | None = Field(description="private or open, once it is scored", examples=["private"])
+    mode: str | None = Field(description="private or open; null until it is scored", examples=["private"])
     reason: str | None = Field(description="Why it was left unanswered")
     requested_at: int = Field(description="Seconds since 1970 by the chain's clock", examples=[1_790_000_000])
-    deadline: int = Field(examples=[1_790_003_600])
+    deadline: int = Field(description="Of the answer, by the same clock", examples=[1_790_003_600])
     query_digest: DigestField
     answer_digest: DigestField | None
     score: int | None = Field(description="An integer at the scoring scale", examples=[-183_201])
     decision: str | None = Field(description="approve or decline", examples=["approve"])
     band: int | None = Field(description="Index of the score's band, counted from the lowest probability", examples=[3])
-    pd_bps: int | None = Field(examples=[412])
-    rate_bps: int | None = Field(description="Absent on a decline", examples=[800])
+    pd_bps: int | None = Field(description="The band's probability of default in basis points", examples=[412])
+    rate_bps: int | None = Field(description="The yearly rate in basis points; null on a decline", examples=[800])
     reasons: list[str] | None = Field(description="What a declined borrower was told, in open mode")
     valid_until: int | None = Field(description="The quote's end, by the chain's clock", examples=[1_790_090_000])
     accepted_at: datetime | None = Field(description="When the borrower opened its commitment, and it held")
@@ -52,7 +52,7 @@ class RequestRead(BaseModel):
 class RequestDetail(RequestRead):
     """A request with what its borrower showed."""
 
-    features: dict[str, str] | None = Field(description="By column; absent until an acceptance, or an application in open mode, shows them")
+    features: dict[str, str] | None = Field(description="By column; null until an acceptance, or an application in open mode, shows them")
 
 
 Features = Annotated[
@@ -106,7 +106,7 @@ class AcceptanceRead(BaseModel):
     """A quote that the lender stands by."""
 
     request_id: int = Field(examples=[12])
-    pd_bps: int = Field(examples=[412])
-    rate_bps: int = Field(examples=[800])
-    valid_until: int = Field(examples=[1_790_090_000])
+    pd_bps: int = Field(description="Probability of default in basis points", examples=[412])
+    rate_bps: int = Field(description="The yearly rate in basis points", examples=[800])
+    valid_until: int = Field(description="The quote's end, seconds since 1970 by the chain's clock", examples=[1_790_090_000])
     accepted_at: datetime = Field(description="By the chain's clock")

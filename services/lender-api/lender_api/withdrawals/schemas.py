@@ -8,6 +8,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
+from hessian.outbox.tables import TRANSACTION_STATES
 from hessian.service.fields import AddressField, WeiRead
 
 
@@ -31,8 +32,11 @@ class WithdrawalRead(BaseModel):
     """Credits on their way to the wallet."""
 
     id: UUID
-    contract: Debtor = Debtor.REPOSITORY
-    state: str = Field(description="pending · signed · sent · final · failed", examples=["sent"])
+    contract: Debtor = Field(
+        default=Debtor.REPOSITORY,
+        description="repository: ModelRepository, refunds of escrows · deployment: ModelDeployment, fees for answers",
+    )
+    state: str = Field(description=TRANSACTION_STATES, examples=["sent"])
     amount_wei: WeiRead = Field(description="The credit that was seen; once final, what came out")
     transaction_hash: str | None = Field(default=None, examples=["0x" + "5c" * 32])
     reason: str | None = Field(default=None, description="Why it failed")

@@ -24,22 +24,25 @@ class BandDecisionRead(BaseModel):
     band: int
     pd_bps: int = Field(description="The band's probability of default")
     decision: DecisionWord
-    rate_bps: int | None = Field(description="The yearly rate; absent on a decline")
+    rate_bps: int | None = Field(description="The yearly rate; null on a decline")
 
 
 class PolicyRead(BaseModel):
-    """The lender's rate policy: basis points and seconds."""
+    """The lender's rate policy: basis points and seconds. `decisions` holds what it comes to.
+
+    With all in basis points, r = ⌈(10⁴·(funding + margin) + PD·LGD) / (10⁴ − PD)⌉; it approves where PD ≤ cutoff and r ≤ cap.
+    """
 
     model_config = ConfigDict(from_attributes=True)
 
-    cutoff_bps: int
-    lgd_bps: int
-    funding_bps: int
-    margin_bps: int
-    cap_bps: int
-    tier_step_bps: int
-    quote_valid_seconds: int
-    quote_period_seconds: int
+    cutoff_bps: int = Field(description="PD: highest probability of default that is approved")
+    lgd_bps: int = Field(description="LGD: share of a loan that is lost when it is not repaid")
+    funding_bps: int = Field(description="Yearly cost of the money that is lent, part of the rate")
+    margin_bps: int = Field(description="The lender's yearly margin, part of the rate")
+    cap_bps: int = Field(description="Highest yearly rate that is offered; who would need a higher one is declined")
+    tier_step_bps: int = Field(description="r is rounded up to a multiple of this, but not above the cap")
+    quote_valid_seconds: int = Field(description="How long a quote holds from when the lender makes it, by the chain's clock")
+    quote_period_seconds: int = Field(description="An account gets one quote in this time")
 
 
 class OfferRead(BaseModel):
@@ -48,7 +51,8 @@ class OfferRead(BaseModel):
     name: str
     description: str
     features: list[FeatureRead] = Field(
-        description="What an application must hold: numbers in their legal range, words as they are spelt here"
+        description="What an application must hold: numbers in their legal range, or what says that they are missing, words as they are "
+        "spelt here"
     )
     blinding_bits: int = Field(description="t: a private query tells the lender at most t + 1 bits about the features")
     policy: PolicyRead
@@ -74,7 +78,9 @@ class DeploymentRead(BaseModel):
                     "offer": {
                         "name": "consumer loans",
                         "description": "probability of default",
-                        "features": [{"kind": "numeric", "name": "int_rate", "minimum": "0", "maximum": "100"}],
+                        "features": [
+                            {"kind": "numeric", "name": "int_rate", "minimum": "0", "maximum": "100", "missing": ["", "NA"], "unit": "%"}
+                        ],
                         "blinding_bits": 32,
                         "policy": {
                             "cutoff_bps": 1500,
@@ -104,8 +110,8 @@ class DeploymentRead(BaseModel):
     fee_wei: WeiRead = Field(description="What a request costs; credited back when the lender does not answer in time")
     answer_window: int = Field(description="Seconds in which the lender must answer")
     scoring_digest: DigestField
-    offer: OfferRead | None = Field(description="Absent while, or because, manifest or scoring model cannot be used")
-    problem: str | None = Field(description="Why they cannot be used")
+    offer: OfferRead | None = Field(description="Null while, or because, manifest or scoring model cannot be used")
+    problem: str | None = Field(description="Why they cannot be used; null: they can")
     objections: list[str] = Field(description="Why this node would refuse to apply; empty, without a problem: it would not")
 
 

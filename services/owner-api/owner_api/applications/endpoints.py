@@ -97,7 +97,16 @@ async def deployment(world: TheWorld, deployment_id: ChainNumber) -> DeploymentR
 async def create(
     world: TheWorld, session: Transaction, owner: CallingOwner, wanted: ApplicationCreate, key: IdempotencyKey
 ) -> ApplicationRead:
-    """Pay the fee for a decision. Everything wrong with the features is said at once. Follow the state until it is `quoted`."""
+    """Pay the fee for a decision. Everything wrong with the features is said at once.
+
+    Follow `GET /v1/applications/{application_id}` until its state is `quoted`. In `open` mode the borrower's own client has one thing to do
+    on the way: once the state is `waiting`, take `application` of `GET /v1/applications/{application_id}/open-application` and post it to
+    the lender's `POST /v1/requests/{request_id}/assessment`; post it again after a 404 or 503, for the lender sees the request a little
+    later. Where the lender's API is stands neither on chain nor in the manifest: it comes from the lender.
+
+    The other ends: `expired`, the lender did not answer by `deadline` and the fee is credited back, to be withdrawn by
+    `POST /v1/withdrawals?contract=deployment`; `unreadable`, the fee is paid for an answer that nobody can read; `failed`, no fee was paid.
+    """
     request = f"POST /v1/applications {_fingerprint(world, wanted)}"
     if known := await given(world.database, Answer, caller=str(owner.id), key=key, request=request, answer_type=ApplicationRead):
         return known
@@ -136,7 +145,8 @@ async def read(world: TheWorld, session: Transaction, owner: CallingOwner, appli
 async def request_again(
     world: TheWorld, session: Transaction, owner: CallingOwner, application_id: uuid.UUID, wanted: RequestAgain, key: IdempotencyKey
 ) -> ApplicationRead:
-    """After a request that expired or failed: pay the fee again, for the same bytes."""
+    """After a request that expired or failed: pay the fee again, for the same bytes. An application that failed before there was a query
+    has none to send."""
     request = f"POST /v1/applications/{application_id}/requests {wanted.model_dump_json()}"
     if known := await given(world.database, Answer, caller=str(owner.id), key=key, request=request, answer_type=ApplicationRead):
         return known

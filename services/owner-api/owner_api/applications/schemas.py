@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from hessian.outbox.tables import TransactionState
+from hessian.outbox.tables import TRANSACTION_STATES, TransactionState
 from hessian.service.fields import AddressField, DigestField, WeiIn, WeiRead
 from owner_api.applications.deployments import DecisionWord
 from owner_api.states import ApplicationMode, ApplicationState
@@ -32,9 +32,14 @@ class ApplicationCreate(BaseModel):
     )
 
     deployment_id: int = Field(ge=1, lt=2**63, strict=True)
-    mode: ApplicationMode = Field(default=ApplicationMode.PRIVATE, description="`open` shows the features to the lender")
+    mode: ApplicationMode = Field(
+        default=ApplicationMode.PRIVATE,
+        description="private: the lender sees a blinded score · open: the lender sees the features, and may give reasons for a decline",
+    )
     max_fee_wei: WeiIn = Field(description="A higher fee is refused")
-    features: dict[str, Any] = Field(description="Every feature of the deployment by name: JSON numbers, or text")
+    features: dict[str, Any] = Field(
+        description="Every feature of the deployment by name: JSON numbers, or text; null too for a number whose `missing` is not empty"
+    )
 
 
 class RequestAgain(BaseModel):
@@ -63,7 +68,7 @@ class QuoteRead(BaseModel):
     decision: DecisionWord
     band: int
     pd_bps: int = Field(description="The band's probability of default in basis points")
-    rate_bps: int | None = Field(description="The yearly rate in basis points; absent on a decline")
+    rate_bps: int | None = Field(description="The yearly rate in basis points; null on a decline")
     valid_until: int = Field(description="Seconds since 1970, by the chain's clock")
     reasons: list[str] = Field(description="Of a decline, in open mode, where the lender's policy gives reasons")
 
@@ -72,9 +77,9 @@ class TransactionRead(BaseModel):
     """One transaction of an application."""
 
     purpose: str = Field(examples=["request-score"])
-    state: TransactionState
+    state: TransactionState = Field(description=TRANSACTION_STATES)
     transaction_hash: str | None
-    reason: str | None
+    reason: str | None = Field(description="Why it failed")
 
 
 class ApplicationRead(BaseModel):
@@ -116,14 +121,21 @@ class ApplicationRead(BaseModel):
     deployment_id: int
     model_id: int
     mode: ApplicationMode
-    state: ApplicationState
-    reason: str | None = Field(description="Why it ended so, or what it waits for")
+    state: ApplicationState = Field(
+        description="preparing: the query is computed and published, nothing is paid · requesting: the transaction with the fee is on its "
+        "way · waiting: the fee is paid, the lender may answer until `deadline` · quoted: `quote` holds its answer · accepted: the "
+        "opening was given to the borrower's client · unreadable: the lender was paid for an answer that nobody can read · expired: it "
+        "did not answer in time, the fee is credited back in ModelDeployment; can be requested again · failed: no fee was paid"
+    )
+    reason: str | None = Field(description="Why it ended so, what it waits for, or what a quote is in doubt for")
     fee_wei: WeiRead
     query_digest: DigestField | None
-    request_id: int | None = Field(description="On chain; known once the request is final")
-    deadline: int | None = Field(description="Until when the lender may answer, seconds since 1970 by the chain's clock")
+    request_id: int | None = Field(description="On chain; null until the request is final")
+    deadline: int | None = Field(
+        description="Until when the lender may answer, seconds since 1970 by the chain's clock; null until the request is final"
+    )
     answer_digest: DigestField | None
-    quote: QuoteRead | None
+    quote: QuoteRead | None = Field(description="Null until the state is `quoted`")
     transactions: list[TransactionRead]
     features_kept: bool = Field(description="Features and secrets are still sealed on this node")
     created_at: datetime

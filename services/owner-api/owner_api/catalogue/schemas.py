@@ -40,12 +40,16 @@ class TermsRead(BaseModel):
 
 
 class NumericRead(BaseModel):
-    """A column of numbers. A cell outside the range, or an empty one, is refused."""
+    """A column of numbers. A cell that is neither a number in the range nor one of `missing` is refused."""
 
     kind: Literal["numeric"] = "numeric"
     name: str
     minimum: str = Field(description="A decimal number, inclusive")
     maximum: str = Field(description="A decimal number, inclusive")
+    missing: list[str] = Field(
+        description="Send null or one of these where the number is missing (in a dataset's file: one of these); empty: a number is required"
+    )
+    unit: str = Field(description="May stand behind the number and is dropped; empty: nothing may")
 
 
 class CategoryRead(BaseModel):
@@ -63,7 +67,13 @@ FeatureRead = Annotated[NumericRead | CategoryRead, Field(discriminator="kind")]
 def feature_read(feature: Feature) -> NumericRead | CategoryRead:
     """What a dataset's column must look like."""
     if isinstance(feature, Numeric):
-        return NumericRead(name=feature.name, minimum=_decimal(feature.minimum), maximum=_decimal(feature.maximum))
+        return NumericRead(
+            name=feature.name,
+            minimum=_decimal(feature.minimum),
+            maximum=_decimal(feature.maximum),
+            missing=list(feature.missing_values),
+            unit=feature.unit,
+        )
     return CategoryRead(name=feature.name, values=list(feature.level_of), takes_others=feature.other is not None)
 
 
@@ -100,7 +110,7 @@ class ManifestRead(BaseModel):
     loss: str
     local_steps: int = Field(description="Steps that a member takes on its own rows before each sum")
     metric: str
-    privacy: RequirementRead | None = Field(description="Absent where members add no noise")
+    privacy: RequirementRead | None = Field(description="Null where members add no noise")
     key_bits: int
 
 
@@ -140,7 +150,7 @@ class CatalogueModelRead(BaseModel):
                         "dimension": 42,
                         "columns": ["int_rate", "term", "Class"],
                         "features": [
-                            {"kind": "numeric", "name": "int_rate", "minimum": "0", "maximum": "100"},
+                            {"kind": "numeric", "name": "int_rate", "minimum": "0", "maximum": "100", "missing": ["", "NA"], "unit": "%"},
                             {"kind": "category", "name": "term", "values": ["term_36", "term_60"], "takes_others": False},
                         ],
                         "label": "Class",
@@ -163,14 +173,14 @@ class CatalogueModelRead(BaseModel):
 
     model_id: int
     lender: AddressField
-    state: str
+    state: str = Field(description="As in the contract: open, trained, exhausted, expired, defaulted or cancelled")
     is_closed: bool
     best_error: int = Field(description="billionths")
     rounds_paid: int
     terms: TermsRead
     manifest_digest: DigestField
-    manifest: ManifestRead | None = Field(description="Absent when this node refused the manifest")
-    problem: str | None = Field(description="Why the manifest was refused")
+    manifest: ManifestRead | None = Field(description="Null when this node refused the manifest")
+    problem: str | None = Field(description="Why the manifest was refused; null: it was not")
     cohort_id: int = Field(description="The cohort that fills now")
     members: str = Field(description="Members in that cohort / members it needs")
     objections: list[str] = Field(description="What this node's policy has against it; empty: nothing")

@@ -28,7 +28,10 @@ class OutcomeRead(BaseModel):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"outcome": "superseded", "reason": "round 7 is unlocking"}]})
 
-    outcome: Outcome
+    outcome: Outcome = Field(
+        description="done: it is done, or was done before · foreign: nobody of this node is concerned · superseded: the chain has moved "
+        "on · refused: this node's policy forbids it"
+    )
     reason: str | None = None
 
 
@@ -149,8 +152,12 @@ class ContributionRead(BaseModel):
     cohort_id: int
     round_id: int
     member_index: int
-    state: ContributionState
-    reason: str | None
+    state: ContributionState = Field(
+        description="prepared: asked for, not computed yet · computed: the artifact is stored, and the same bytes are sent for ever · "
+        "submitted: its submission is sent or about to be · unlocked: an unlock was signed, the sum counts as released · settled: the "
+        "round was settled, or the lender defaulted and the cohort was paid · failed: the round ended otherwise"
+    )
+    reason: str | None = Field(description="Why it failed")
     gradient_digest: DigestField | None
     earned_wei: WeiRead = Field(validation_alias="earned")
     created_at: datetime

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from hessian.outbox.tables import TransactionState
+from hessian.outbox.tables import TRANSACTION_STATES, TransactionState
 from hessian.service.fields import AddressField, WeiRead
 from owner_api.tables import OutgoingTransaction, Withdrawal
 
@@ -94,11 +94,15 @@ class WithdrawalRead(BaseModel):
     )
 
     id: uuid.UUID
-    contract: Debtor = Debtor.REPOSITORY
-    state: TransactionState
+    contract: Debtor = Field(
+        default=Debtor.REPOSITORY,
+        description="repository: ModelRepository, rewards and bonds that came back · deployment: ModelDeployment, fees of requests that "
+        "nobody answered",
+    )
+    state: TransactionState = Field(description=TRANSACTION_STATES)
     transaction_hash: str | None
-    amount_wei: WeiRead | None = Field(description="Known once the transaction is final")
-    reason: str | None
+    amount_wei: WeiRead | None = Field(description="Null until the transaction is final")
+    reason: str | None = Field(description="Why it failed")
     created_at: datetime
 
     @classmethod

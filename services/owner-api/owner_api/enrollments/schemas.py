@@ -35,7 +35,7 @@ class PrivacyRead(BaseModel):
     delta: str = Field(examples=["0.000001"])
     epsilon_local: str = Field(description="If everybody else colludes; for any rounds, weights and cohorts of this release")
     epsilon_cohort: str | None = Field(
-        description="If at least `honest_members` members of the cohort keep their noise secret; absent before the cohort is complete, "
+        description="If at least `honest_members` members of the cohort keep their noise secret; null before the cohort is complete, "
         "after a second cohort, and where no better figure than epsilon_local can be claimed"
     )
     honest_members: int | None
@@ -79,7 +79,11 @@ class EnrollmentRead(BaseModel):
     )
 
     id: uuid.UUID
-    state: EnrollmentState
+    state: EnrollmentState = Field(
+        description="measuring: the trainer computes the statistics · joining: the join is on its way, or another cohort is being chosen "
+        "· waiting: a member of a cohort that still fills · sealed: the cohort is complete, rounds may come · closed: the cohort is "
+        "closed or was left · refused: this node's policy, the data or the contract said no"
+    )
     reason: str | None = Field(description="Why it was refused or closed, or what it waits for")
     model_id: int
     dataset_id: uuid.UUID
@@ -88,7 +92,7 @@ class EnrollmentRead(BaseModel):
     members: str = Field(description="Members in the cohort / members it needs")
     rows: int
     measured_percent: int | None = Field(description="While it is measured: how much of the file the trainer has read")
-    privacy: PrivacyRead | None = Field(description="Absent where the model requires none: then the cohort's sum holds exact statistics")
+    privacy: PrivacyRead | None = Field(description="Null where the model requires none: then the cohort's sum holds exact statistics")
     created_at: datetime
     updated_at: datetime
 

@@ -54,7 +54,7 @@ class DatasetDoesNotFit(Malformed):
 
 
 class BalanceTooLow(Conflict):
-    """The owner's wallet holds too little ether for the bond and the gas."""
+    """The owner's wallet holds too little ether for the bond or fee and the gas."""
 
 
 class NotAMember(Conflict):

@@ -41,7 +41,7 @@ class OwnerRead(BaseModel):
     address: AddressField
     created_at: datetime
     balance_wei: WeiRead | None = Field(
-        default=None, description="Ether in the wallet at the head block; it pays bonds and gas. Absent right after creation"
+        default=None, description="Ether in the wallet at the head block; it pays bonds, fees and gas. Null right after creation"
     )
 
 
