@@ -499,12 +499,15 @@ async def test_dispatch__request_was_answered_meanwhile__nobody_is_asked_but_the
     assert [job.reason for job in jobs] == ["superseded: request 12 is answered"] * 2 + [None]
 
 
-async def test_dispatch__request_that_cannot_be_answered_yet__gives_way_to_all_others_from_then_on(bench: Bench) -> None:
+@pytest.mark.parametrize(("title", "again"), [("QueryNotFound", 1), ("LookupRefused", 20)])
+async def test_dispatch__request_that_cannot_be_answered_yet__gives_way_to_all_others_if_nobody_has_its_query(
+    bench: Bench, title: str, again: int
+) -> None:
     async def priorities() -> list[int]:
         async with bench.database.begin() as session:
             return list((await session.execute(text("select priority from procrastinate_jobs"))).scalars())
 
-    bench.node.always("/v1/requests/12/answer", {"title": "QueryNotFound", "detail": "as the test wants it"}, status=503)
+    bench.node.always("/v1/requests/12/answer", {"title": title, "detail": "as the test wants it"}, status=503)
     (job_id,) = await bench.plan(lender_job(JobKind.ANSWER_SCORE, request_id=RequestId(12)))
     assert await priorities() == [20]
     async with bench.dispatching():
@@ -513,7 +516,7 @@ async def test_dispatch__request_that_cannot_be_answered_yet__gives_way_to_all_o
             return (await bench.job(job_id)).attempts >= 2
 
         await eventually(tried_again)
-    assert await priorities() == [1]
+    assert await priorities() == [again]
 
 
 async def test_dispatch__three_announcements_of_one_model_wait__the_newest_is_made(bench: Bench) -> None:

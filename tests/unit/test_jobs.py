@@ -22,10 +22,21 @@ from coordinator.jobs import (
     instead_of,
     judge,
     origins,
+    priority_again,
 )
-from hessian.errors import ChainDiverged, Conflict, HessianError, IpfsUnavailable, Malformed, ServiceFailed, ServiceUnavailable
+from hessian.errors import (
+    ChainDiverged,
+    Conflict,
+    DatabaseUnavailable,
+    HessianError,
+    IpfsUnavailable,
+    Malformed,
+    ServiceFailed,
+    ServiceUnavailable,
+)
 from hessian.identifiers import Address, CohortId, ModelId, RoundId
 from hessian.service.client import PeerRefused
+from lender_api.requests.lookups import LookupRefused, QueryNotFound
 
 MEMBER = Address("0x" + "11" * 20)
 
@@ -51,6 +62,27 @@ def test_origins__of_planned__includes_an_operators_second_chance() -> None:
 
 def test_priority__every_kind__has_one() -> None:
     assert set(PRIORITY) == set(JobKind)
+
+
+def test_priority_again__query_that_nobody_has__is_below_every_other_neighbours_work() -> None:
+    again = priority_again(JobKind.ANSWER_SCORE, ServiceUnavailable("as the test wants it", QueryNotFound.__name__))
+    assert again is not None
+    assert again < min(priority for kind, priority in PRIORITY.items() if kind is not JobKind.ANNOUNCE_MODEL)
+
+
+@pytest.mark.parametrize(
+    ("kind", "error"),
+    [
+        (JobKind.ANSWER_SCORE, ServiceUnavailable("others are looked up", LookupRefused.__name__)),
+        (JobKind.ANSWER_SCORE, ServiceUnavailable("no database", DatabaseUnavailable.__name__)),
+        (JobKind.ANSWER_SCORE, ServiceUnavailable("lender-api does not answer")),
+        (JobKind.ANSWER_SCORE, ServiceFailed("lender-api answered 500 Violated")),
+        (JobKind.ANSWER_SCORE, DatabaseUnavailable()),
+        (JobKind.EVALUATE_ROUND, ServiceUnavailable("of no lookup", QueryNotFound.__name__)),
+    ],
+)
+def test_priority_again__anything_else__is_as_before(kind: JobKind, error: HessianError) -> None:
+    assert priority_again(kind, error) is None
 
 
 def test_business_key__each_part_that_differs__makes_another_key() -> None:

@@ -253,8 +253,9 @@ async def test_service_client__peer_answers__families_survive_the_wire() -> None
         await peer.post("/v1/offers", {"name": "sealed", "price": "1"})
     assert refused.value.title == "CohortAlreadySealed"
     assert isinstance(refused.value, Refused)
-    with pytest.raises(ServiceUnavailable):
+    with pytest.raises(ServiceUnavailable) as waits:
         await peer.post("/v1/offers", {"name": "down", "price": "1"})
+    assert waits.value.title == "Unavailable"
     await peer.close()
 
 

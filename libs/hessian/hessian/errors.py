@@ -98,6 +98,11 @@ class DatabaseUnavailable(Unavailable):
 class ServiceUnavailable(Unavailable):
     """A service of this node does not answer."""
 
+    def __init__(self, sentence: str | None = None, title: str = "") -> None:
+        """`title` is the one of the problem that the service answered with, empty when it gave none."""
+        super().__init__(sentence)
+        self.title = title
+
 
 class ServiceFailed(ServiceUnavailable):
     """A service of this node met an error of its own: trying again may help, trying for ever will not."""

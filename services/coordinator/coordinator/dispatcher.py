@@ -22,7 +22,7 @@ from sqlalchemy import URL
 
 from coordinator import queue, repository, serving, serving_repository
 from coordinator.handlers import Handlers, Outcome
-from coordinator.jobs import LONGEST_DELAY, PRIORITY_AGAIN, JobKind, JobState, SetAside, delay, judge
+from coordinator.jobs import LONGEST_DELAY, JobKind, JobState, SetAside, delay, judge, priority_again
 from coordinator.planner import superseded
 from hessian import tracing
 from hessian.errors import DatabaseUnavailable, HessianError, Unavailable
@@ -204,7 +204,7 @@ class _Record:
         else:
             log.info("job_waits", reason=verdict.reason, attempts=attempt.attempts, seconds=verdict.seconds)
         await self._move(JobState.PLANNED, verdict.reason, crashes=attempt.crashes + verdict.is_crash)
-        raise AttemptFailed(verdict.seconds, PRIORITY_AGAIN.get(attempt.job.kind)) from error
+        raise AttemptFailed(verdict.seconds, priority_again(attempt.job.kind, error)) from error
 
     async def _move(self, state: JobState, reason: str | None, *, crashes: int) -> None:
         async with self._database.begin() as session:

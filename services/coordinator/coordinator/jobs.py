@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from hessian.errors import HessianError, ServiceFailed, Unavailable, Violated
+from hessian.errors import HessianError, ServiceFailed, ServiceUnavailable, Unavailable, Violated
 from hessian.identifiers import Address, CohortId, ModelId, RequestId, RoundId
 
 CRASH_LIMIT = 5
@@ -61,8 +61,9 @@ PRIORITY = {
     JobKind.ANNOUNCE_MODEL: 0,
 }
 
-PRIORITY_AGAIN = {JobKind.ANSWER_SCORE: 1}
-"""Of later attempts, where it differs: a request whose query nobody has costs its maker next to nothing, and gives way to all others."""
+PRIORITY_AGAIN = {(JobKind.ANSWER_SCORE, "QueryNotFound"): 1}
+"""Of later attempts, by the problem that the neighbour named: a request whose query nobody has costs its maker next to nothing, and gives
+way to all others. One that waits for a neighbour, or for a place that others hold, does not."""
 
 
 class JobState(StrEnum):
@@ -159,6 +160,11 @@ class SetAside:
 def delay(attempts: int) -> float:
     """Seconds to wait after the `attempts`-th failure in a row: doubling, capped."""
     return min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(max(attempts, 1) - 1, 16))
+
+
+def priority_again(kind: JobKind, error: BaseException) -> int | None:
+    """The priority after an attempt that failed so; None leaves it as it is."""
+    return PRIORITY_AGAIN.get((kind, error.title)) if isinstance(error, ServiceUnavailable) else None
 
 
 def judge(error: BaseException, *, attempts: int, crashes: int) -> Retry | SetAside:

@@ -76,7 +76,7 @@ class ServiceClient:
         title, detail = _problem_of(response)
         if response.status_code >= 500 or response.status_code == 429:
             error = ServiceFailed if response.status_code == 500 else ServiceUnavailable
-            raise error(f"{self._service} answered {response.status_code} {title}: {detail}")
+            raise error(f"{self._service} answered {response.status_code} {title}: {detail}", title)
         raise PeerRefused(self._service, response.status_code, title, detail)
 
     async def get(self, path: str, **options: Any) -> Any:
