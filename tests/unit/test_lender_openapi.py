@@ -41,6 +41,23 @@ def test_operation__each__has_words_a_token_and_problem_answers(name: str) -> No
     assert all("$ref" in answer["content"]["application/json"]["schema"] for answer in successes)
 
 
+@pytest.mark.parametrize(
+    ("name", "reasons"),
+    [
+        ("post /v1/cohorts/{cohort_id}/rounds", {"NotYetFinal", "IpfsUnavailable"}),
+        ("post /v1/rounds/{round_id}/accept", {"NotYetFinal", "IpfsUnavailable"}),
+        ("post /v1/rounds/{round_id}/evaluate", {"NotYetFinal", "IpfsUnavailable", "PinMissing"}),
+        ("post /v1/rounds/{round_id}/expire", {"NotYetFinal", "IpfsUnavailable"}),
+        ("post /v1/models/{model_id}/conclude", {"ChainUnavailable", "IpfsUnavailable"}),
+        ("post /v1/requests/{request_id}/answer", {"RequestNotFinal", "LookupRefused", "QueryNotFound", "IpfsUnavailable", "PinMissing"}),
+        ("post /v1/requests/{request_id}/assessment", {"ChainUnavailable", "IpfsUnavailable", "PinMissing"}),
+    ],
+)
+def test_operation__that_waits_for_neighbours__names_them(name: str, reasons: set[str]) -> None:
+    named = OPERATIONS[name]["responses"]["503"]["description"]
+    assert {reason for reason in reasons if f"**{reason}**" in named} == reasons
+
+
 @pytest.mark.parametrize("name", MONEY)
 def test_operation__that_moves_money__requires_an_idempotency_key(name: str) -> None:
     headers = [item for item in OPERATIONS[name]["parameters"] if item["in"] == "header"]

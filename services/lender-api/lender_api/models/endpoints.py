@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Path
 from sqlalchemy import select
 
 from hessian.artifacts.codec import ArtifactRefused
-from hessian.errors import ChainUnavailable
+from hessian.errors import ChainUnavailable, IpfsUnavailable
 from hessian.identifiers import ModelId
 from hessian.learning.affine import BoundsRefused
 from hessian.learning.cells import CellRefused
@@ -113,7 +113,7 @@ async def close(session: Transaction, world: TheWorld, key: IdempotencyKey, id: 
     return await once(session, IdempotentAnswer, caller="admin", key=key, request=text, answer_type=ModelRead, act=act)
 
 
-@coordinator_router.post("/{model_id}/conclude", responses=refusals(ChainUnavailable), summary="A model has ended")
+@coordinator_router.post("/{model_id}/conclude", responses=refusals(ChainUnavailable, IpfsUnavailable), summary="A model has ended")
 async def conclude(world: TheWorld, model_id: Annotated[int, Path(ge=1, lt=2**63)]) -> Outcome:
     """Take over how it ended and close it for the rest of the escrow. Idempotent."""
     return await conclusion.conclude(world, ModelId(model_id))

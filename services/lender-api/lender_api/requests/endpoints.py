@@ -14,10 +14,12 @@ from hessian.service.problems import refusals
 from hessian.service.tokens import requires
 from hessian.service.transaction import Transaction
 from lender_api.deployments.service import DeploymentNotSettled
+from lender_api.models.preparation import PinMissing
 from lender_api.requests import acceptance, answering, assessment, history
 from lender_api.requests.acceptance import OpeningRefused, QuoteDeclined, QuoteExpired, QuoteMissing
 from lender_api.requests.assessment import FeaturesRefused, LeftUnanswered, NotWhatWasNamed, RequestOver
 from lender_api.requests.history import RequestNotFinal, RequestNotOurs
+from lender_api.requests.lookups import LookupRefused, QueryNotFound
 from lender_api.requests.schemas import LARGEST_OPENING, AcceptanceRead, AcceptQuote, AssessmentRead, OpenFeatures, RequestDetail
 from lender_api.rounds.schemas import Outcome
 from lender_api.world import TheWorld
@@ -37,7 +39,7 @@ async def show(session: Transaction, world: TheWorld, request_id: ChainNumber) -
 
 @coordinator_router.post(
     "/requests/{request_id}/answer",
-    responses=refusals(RequestNotFinal, DeploymentNotSettled, IpfsUnavailable),
+    responses=refusals(RequestNotFinal, DeploymentNotSettled, LookupRefused, QueryNotFound, IpfsUnavailable, PinMissing),
     summary="Answer a request",
 )
 async def answer(world: TheWorld, request_id: ChainNumber) -> Outcome:
@@ -50,10 +52,11 @@ async def answer(world: TheWorld, request_id: ChainNumber) -> Outcome:
     status_code=HTTPStatus.ACCEPTED,
     max_body_size=LARGEST_OPENING,
     responses=refusals(
-        RequestNotOurs, NotWhatWasNamed, FeaturesRefused, RequestOver, LeftUnanswered, TooLarge, DeploymentNotSettled, ChainUnavailable
+        RequestNotOurs, NotWhatWasNamed, FeaturesRefused, RequestOver, LeftUnanswered, TooLarge, DeploymentNotSettled,
+        ChainUnavailable, IpfsUnavailable, PinMissing,
     ),
     summary="Show the features of a request in open mode",
-)
+)  # fmt: skip
 async def assess(world: TheWorld, request_id: ChainNumber, shown: OpenFeatures) -> AssessmentRead:
     """Called by the borrower's own client, without a token: the features must be those that the request on chain names. Idempotent.
 

@@ -11,6 +11,7 @@ from hessian.identifiers import CohortId, RoundId
 from hessian.service.edge import StrictJsonRoute
 from hessian.service.problems import refusals
 from hessian.service.tokens import requires
+from lender_api.models.preparation import PinMissing
 from lender_api.rounds import report, service
 from lender_api.rounds.schemas import Outcome
 from lender_api.rounds.service import NotYetFinal
@@ -21,7 +22,7 @@ router = APIRouter(tags=["coordination"], route_class=StrictJsonRoute, dependenc
 ChainNumber = Annotated[int, Path(ge=1, lt=2**63, description="The contract's own number")]
 
 
-@router.post("/cohorts/{cohort_id}/rounds", responses=refusals(NotYetFinal), summary="Open a round")
+@router.post("/cohorts/{cohort_id}/rounds", responses=refusals(NotYetFinal, IpfsUnavailable), summary="Open a round")
 async def open_round(world: TheWorld, cohort_id: ChainNumber) -> Outcome:
     """The cohort is sealed, or its last round settled short of the target."""
     return await service.open_round(world, CohortId(cohort_id))
@@ -33,13 +34,13 @@ async def accept(world: TheWorld, round_id: ChainNumber) -> Outcome:
     return await service.accept(world, RoundId(round_id))
 
 
-@router.post("/rounds/{round_id}/evaluate", responses=refusals(NotYetFinal, IpfsUnavailable), summary="Evaluate and report")
+@router.post("/rounds/{round_id}/evaluate", responses=refusals(NotYetFinal, IpfsUnavailable, PinMissing), summary="Evaluate and report")
 async def evaluate(world: TheWorld, round_id: ChainNumber) -> Outcome:
     """Every member has unlocked: open the sum, take the step, publish the new encrypted weights, report the new error."""
     return await report.evaluate_round(world, RoundId(round_id))
 
 
-@router.post("/rounds/{round_id}/expire", responses=refusals(NotYetFinal), summary="Expire a round")
+@router.post("/rounds/{round_id}/expire", responses=refusals(NotYetFinal, IpfsUnavailable), summary="Expire a round")
 async def expire(world: TheWorld, round_id: ChainNumber) -> Outcome:
     """The round's deadline has passed at the final block."""
     return await service.expire(world, RoundId(round_id))
