@@ -14,23 +14,29 @@ from lender_node import LenderNode, lender_settings, running_lender
 from lender_scene import Scene, staged
 from sqlalchemy import delete, select
 from sqlalchemy.engine import make_url
+from sqlalchemy.pool import QueuePool
 
 from devstack.anvil import Anvil
 from devstack.contracts import Deployment
 from devstack.postgres import SUPERUSER, Postgres
 from devstack.postgres_user import bare_environment, binaries_for
 from hessian.artifacts.gradient import MaskedGradient
-from hessian.chain.records import RoundState
+from hessian.chain.blocks import Block, NodeAnswerInvalid
+from hessian.chain.events import RepositoryEvent
+from hessian.chain.records import ModelRecord, ModelState, RoundState
 from hessian.errors import IpfsUnavailable
-from hessian.identifiers import ErrorUnits, RoundId, digest_of
+from hessian.identifiers import BlockNumber, ErrorUnits, RoundId, digest_from_hex, digest_of
+from hessian.ipfs.store import BytesDiffer, ContentMissing
 from hessian.learning.affine import descend
 from hessian.learning.descent import GRID, minimiser
 from hessian.settings import DatabaseSettings
 from lender_api.rounds import recovery, report
 from lender_api.rounds.evaluation import Step, evaluate
-from lender_api.rounds.recovery import MOVED_NOTHING, WeightsDisagree, catch_up_all
+from lender_api.rounds.recovery import MOVED_NOTHING, WeightsDisagree, catch_up, catch_up_all
 from lender_api.settings import Settings
 from lender_api.tables import Model, Round, Submission, Weights
+from lender_api.validation_sets.service import cells
+from lender_api.world import World
 
 
 @pytest.fixture
@@ -78,6 +84,59 @@ def postgres_tool(server: Postgres, name: str, *arguments: str) -> None:
 def facts(rounds: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """What the chain knows of rounds."""
     return [{name: value for name, value in entry.items() if name not in ("created_at", "reason")} for entry in rounds]
+
+
+async def forget_rounds(world: World) -> None:
+    """As if the backup were older than the first round."""
+    async with world.database.begin() as session:
+        await session.execute(delete(Weights).where(Weights.version > 0))
+        await session.execute(delete(Submission))
+        await session.execute(delete(Round))
+
+
+async def now(scene: Scene) -> tuple[Block, ModelRecord]:
+    """The model at the final block."""
+    world = scene.lender.world
+    block = await world.chain.final_block()
+    return block, await world.repository.model(scene.model_id, block)
+
+
+class Watched:
+    """A world whose neighbours are asked by recovery alone: what it reads, and whether a transaction is open while it waits for them."""
+
+    def __init__(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.blocks: list[tuple[int, int]] = []
+        self.fetched = 0
+        self.matrices = 0
+        self.hides_events = False
+        self.answer: bytes | IpfsUnavailable | None = None
+        self.taken: list[int] = []
+        pool = world.database.engine.pool
+        assert isinstance(pool, QueuePool)
+        events, request, get = world.repository.events, world.chain.node.request, world.store._get
+
+        async def watched_events(first: BlockNumber, last: BlockNumber) -> list[RepositoryEvent]:
+            self.blocks.append((first, last))
+            return [] if self.hides_events else await events(first, last)
+
+        async def watched_get(cid: str, limit: int) -> bytes:
+            self.fetched += 1
+            if isinstance(self.answer, IpfsUnavailable):
+                raise self.answer
+            return await get(cid, limit) if self.answer is None else self.answer
+
+        async def counted(*arguments: Any) -> Any:
+            self.matrices += 1
+            return await cells(*arguments)
+
+        async def asked(method: str, *parameters: Any) -> Any:
+            self.taken.append(pool.checkedout())
+            return await request(method, *parameters)
+
+        monkeypatch.setattr(world.repository, "events", watched_events)
+        monkeypatch.setattr(world.chain.node, "request", asked)
+        monkeypatch.setattr(world.store, "_get", watched_get)
+        monkeypatch.setattr(recovery, "cells", counted)
 
 
 async def test_start__restored_from_before_two_rounds__they_come_back_and_the_open_round_settles(
@@ -139,12 +198,82 @@ async def test_catch_up__chain_says_another_error_than_the_weights_give__stops_a
     monkeypatch.setattr(report, "evaluate", wrong)
     scene, world = await staged(lender), lender.world
     await settled(scene)
-    async with world.database.begin() as session:
-        await session.execute(delete(Weights).where(Weights.version == 1))
-        await session.execute(delete(Submission))
-        await session.execute(delete(Round))
+    await forget_rounds(world)
     with pytest.raises(WeightsDisagree, match="the chain says"):
         await catch_up_all(world, asyncio.Event())
     answer = await lender.coordinator.post(f"/v1/cohorts/{scene.cohort_id}/rounds")
     assert (answer.status_code, answer.json()["title"]) == (500, "WeightsDisagree")
     assert await scene.history() == []
+
+
+async def test_catch_up__neighbours_fail_one_after_the_other__each_block_is_read_once_and_nothing_else_is_held_up(
+    settings: Settings, anvil: Anvil, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running_lender(settings, anvil) as node:
+        scene = await staged(node)
+        await settled(scene)
+        before = await scene.history()
+        await forget_rounds(node.world)
+    async with running_lender(settings, anvil, workers=False) as node:
+        scene.lender, world = node, node.world
+        block, record = await now(scene)
+        watched = Watched(world, monkeypatch)
+        watched.hides_events = True
+        with pytest.raises(NodeAnswerInvalid, match="fewer settled rounds"):
+            await catch_up(world, scene.model_id, block, record)
+        watched.hides_events = False
+        watched.answer = ContentMissing("nobody has it")
+        for _ in range(2):
+            with pytest.raises(ContentMissing):
+                await catch_up(world, scene.model_id, block, record)
+        assert set(watched.taken) == {0}  # no connection to the database while the chain is waited for
+        assert watched.matrices == 0
+
+        later = await world.chain.wait_until_final(BlockNumber(block.number + 1))
+        watched.answer = b"\0" * (2**20 + 1)
+        calls = [catch_up(world, scene.model_id, later, record) for _ in range(3)]
+        assert {type(result) for result in await asyncio.gather(*calls, return_exceptions=True)} == {BytesDiffer}
+        watched.answer, watched.fetched = None, 0
+        await asyncio.gather(*(catch_up(world, scene.model_id, later, record) for _ in range(3)))
+        assert (watched.fetched, watched.matrices) == (1, 1)
+        first = world.first_block
+        assert watched.blocks == [(first, block.number), (first, block.number), (block.number + 1, later.number)]
+        assert facts(await scene.history()) == facts(before)
+
+
+async def test_open_round__evaluated_again_while_a_report_that_moved_nothing_was_on_its_way__the_late_weights_go(
+    lender: LenderNode,
+) -> None:
+    scene, world = await staged(lender), lender.world
+    start = await scene.weights()
+    round_id = await settled(scene, spoilt=True)
+    (before,) = await scene.history()
+    late = digest_of(b"late")
+    async with world.database.begin() as session:
+        row = (await session.execute(select(Round))).scalar_one()
+        row.error_after, row.reason, row.report_digest, row.new_weights_digest = 1, None, digest_of(b"late report"), late
+        row.sealed_gradient = world.keys.seal_gradient(round_id, start)
+        sealed = world.keys.seal_weights(row.model, late, start)
+        session.add(Weights(model=row.model, version=1, digest=late, error=1, sealed_weights=sealed, content=b"late"))
+    await settled(scene)
+    after = (await scene.history())[0]
+    assert (facts([after]), after["reason"]) == (facts([before]), MOVED_NOTHING)
+    assert await scene.weights() == scene.replayed(start)
+    async with world.database.begin() as session:
+        gradient = (await session.execute(select(Round.sealed_gradient).where(Round.round_id == round_id))).scalar_one()
+    assert gradient is None  # a round that moved nothing tells nothing
+
+
+async def test_catch_up__newer_weights_whose_report_is_not_settled__asks_nobody(
+    lender: LenderNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene, world = await staged(lender), lender.world
+    start = digest_from_hex(scene.model["weights_digest"])
+    await settled(scene)
+    block, record = await now(scene)
+    watched = Watched(world, monkeypatch)
+    behind = dataclasses.replace(record, rounds_paid=0, weights_digest=start)  # as a node that is behind tells it
+    too_late = dataclasses.replace(record, state=ModelState.DEFAULTED, weights_digest=start)  # as if the report had missed its window
+    for known in (record, behind, too_late):
+        await catch_up(world, scene.model_id, block, known)
+    assert (watched.blocks, watched.fetched) == ([], 0)

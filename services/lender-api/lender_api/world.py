@@ -16,7 +16,7 @@ from hessian.chain.client import Chain, open_chain
 from hessian.chain.contracts import bind_contracts
 from hessian.chain.deployment import ModelDeployment
 from hessian.chain.repository import ModelRepository
-from hessian.identifiers import BlockNumber, RequestId
+from hessian.identifiers import BlockNumber, ModelId, RequestId
 from hessian.ipfs.kubo import open_store
 from hessian.ipfs.store import ContentStore
 from hessian.outbox.outbox import Outbox
@@ -28,6 +28,7 @@ from lender_api import tables
 from lender_api.keys import Keys, open_keys
 from lender_api.migration import require_head
 from lender_api.requests.lookups import Lookups
+from lender_api.rounds.settlements import Settlements
 from lender_api.settings import Settings
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ class World:
     lookups: Lookups = field(default_factory=Lookups)
     openings: WeakValueDictionary[RequestId, asyncio.Lock] = field(default_factory=WeakValueDictionary)
     """One opening of a request is judged at a time: what the first came to is known to the next."""
+    settlements: dict[ModelId, Settlements] = field(default_factory=dict, repr=False)
+    """What the chain was found to tell of models whose settled rounds were not all known here."""
     served: dict[uuid.UUID, Served] = field(default_factory=dict, repr=False)
     """What answering needs of a deployment: it never changes, and reading it takes longer than an answer."""
 

@@ -14,17 +14,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import structlog
-from sqlalchemy import delete, func, select
+from sqlalchemy import ColumnElement, delete, func, or_, select
 
 from hessian.artifacts.manifest import ModelManifest
 from hessian.artifacts.weights import EncryptedWeights
 from hessian.chain.blocks import Block, NodeAnswerInvalid
 from hessian.chain.events import RoundSettled
-from hessian.chain.records import ModelRecord
+from hessian.chain.records import CohortRecord, ModelRecord, RoundRecord
 from hessian.chain.records import ModelState as ChainState
 from hessian.chain.repository import ModelUnknown
 from hessian.errors import Refused, Unavailable, Violated
 from hessian.identifiers import Digest, ErrorUnits, ModelId
+from hessian.ipfs.store import ArtifactTooLarge, BytesDiffer
 from hessian.learning.features import IntMatrix
 from hessian.learning.metrics import validation_error
 from hessian.paillier.decryption import PrivateKey
@@ -32,13 +33,16 @@ from hessian.paillier.fixed_point import centre
 from hessian.postgres.session import Session
 from lender_api.models.service import manifest_of
 from lender_api.rounds.history import remember, weights_of
+from lender_api.rounds.settlements import Settlements
 from lender_api.tables import Model, ModelKey, Round, ValidationSet, Weights
 from lender_api.validation_sets.service import cells
 from lender_api.world import World
 
 log = structlog.get_logger()
 
-AGAIN_SECONDS = 5.0
+AGAIN_SECONDS, LONGEST_SECONDS = 5.0, 60.0
+"""How long a neighbour that does not answer is left alone: at first, and at most."""
+
 MOVED_NOTHING = "it moved nothing; why was known only to the database before it was restored"
 
 
@@ -73,38 +77,63 @@ class Judge:
         return weights
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class Missing:
+    """A settled round that is not known here, as the neighbours tell it. `content` are the weights it left; None: it kept `base`."""
+
+    event: RoundSettled
+    record: RoundRecord
+    cohort: CohortRecord
+    base: Weights
+    content: bytes | None
+
+
 async def catch_up(world: World, model_id: ModelId, block: Block, record: ModelRecord) -> None:
     """Bring in what this database does not know of a model's settled rounds; nothing is asked of a neighbour when it knows them all.
 
-    `record` is the model at `block`, a final one. Raises WeightsDisagree, KeyLost, IpfsUnavailable, ChainUnavailable.
+    `record` is the model at `block`, a final one. One call does it at a time, and the next ones find it done.
+    Raises WeightsDisagree, KeyLost, IpfsUnavailable, ChainUnavailable.
     """
-    if record.lender != world.keys.address:
+    if record.lender != world.keys.address or await _behind(world, model_id, record) is None:
         return
-    async with world.database.begin() as session:
-        model = (await session.execute(select(Model).where(Model.model_id == model_id))).scalar_one_or_none()
-        if model is None or not await _is_behind(session, model, record):
+    settlements = world.settlements.setdefault(model_id, Settlements(model_id, world.first_block))
+    async with settlements.one_at_a_time:
+        model = await _behind(world, model_id, record)
+        if model is None:
             return
-        judge = await _judge(session, world, model)
-    log.warning("settled_rounds_missing", model_id=model_id)
-    for event in await world.repository.events(world.first_block, block.number):
-        if isinstance(event, RoundSettled) and event.model_id == model_id:
-            await _recover(world, model, judge, block, event)
-    async with world.database.begin() as session:
-        if await _is_behind(session, model, record):
+        log.warning("settled_rounds_missing", model_id=model_id)
+        judge = None
+        for event in await settlements.until(world.repository, block):
+            missing = await _fetch(world, model, block, event)
+            if missing is None:
+                continue
+            weights = None
+            if missing.content is not None:
+                judge = judge or await _judge(world, model)  # the matrix of all validation rows: not before there is something to judge
+                place = missing.base.version + 1, missing.base.digest
+                weights = await asyncio.to_thread(judge.open, missing.content, *place, event.new_error)
+            await _keep(world, model, missing, weights)
+        if await _behind(world, model_id, record) is not None:
+            settlements.forget()
             raise NodeAnswerInvalid(f"the Ethereum node tells of fewer settled rounds of model {model_id} than the contract counts")
 
 
 async def catch_up_all(world: World, stop: asyncio.Event) -> None:
-    """Every model on chain, once after a start; who does not answer is asked again until `stop`. Raises WeightsDisagree, KeyLost."""
+    """Every model on chain, once after a start; who does not answer is asked again, ever later, until `stop`.
+
+    Raises WeightsDisagree, KeyLost.
+    """
     left: list[ModelId] | None = None
+    seconds = AGAIN_SECONDS
     while left != [] and not stop.is_set():
         try:
-            left = await _attempt(world, await _on_chain(world) if left is None else left)
+            left = await _attempt(world, await _on_chain(world) if left is None else left, seconds)
         except Unavailable as error:
-            log.warning("recovery_waits", reason=error.sentence, seconds=AGAIN_SECONDS)
+            log.warning("recovery_waits", reason=error.sentence, seconds=seconds)
         if left != []:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), AGAIN_SECONDS)
+                await asyncio.wait_for(stop.wait(), seconds)
+            seconds = min(LONGEST_SECONDS, 2 * seconds)
 
 
 async def _on_chain(world: World) -> list[ModelId]:
@@ -113,62 +142,89 @@ async def _on_chain(world: World) -> list[ModelId]:
         return [ModelId(number) for number in (await session.execute(query)).scalars() if number is not None]
 
 
-async def _attempt(world: World, models: list[ModelId]) -> list[ModelId]:
+async def _attempt(world: World, models: list[ModelId], seconds: float) -> list[ModelId]:
     """One look at each of them; those that must wait for a neighbour. Raises Unavailable when there is no chain to look at."""
     block, waiting = await world.chain.final_block(), []
     for model_id in models:
         try:
             await catch_up(world, model_id, block, await world.repository.model(model_id, block))
         except (Unavailable, ModelUnknown) as error:  # a model that was final is unknown to a node that is behind
-            log.warning("recovery_waits", model_id=model_id, reason=error.sentence, seconds=AGAIN_SECONDS)
+            log.warning("recovery_waits", model_id=model_id, reason=error.sentence, seconds=seconds)
             waiting.append(model_id)
     return waiting
 
 
-async def _is_behind(session: Session, model: Model, record: ModelRecord) -> bool:
-    """Whether the newest weights are missing, or a settled round is: those that moved nothing count against a cohort."""
+async def _behind(world: World, model_id: ModelId, record: ModelRecord) -> Model | None:
+    """The model if something of it is missing; None when all of it is known here, or nothing.
+
+    Missing are its newest weights, or a settled round: those that moved nothing count against a cohort. Weights newer than the chain's
+    belong to a report that is not settled yet; where there is none, they are of an evaluation whose round was settled by another report.
+    """
     settled = record.rounds_paid - (record.state is ChainState.DEFAULTED)
-    known = select(func.count()).where(Round.model == model.id, Round.report_digest.is_not(None))
-    newest = select(Weights.number).where(Weights.model == model.id, Weights.digest == record.weights_digest)
-    return (await session.execute(known)).scalar_one() < settled or (await session.execute(newest)).first() is None
+    async with world.database.begin() as session:
+        model = (await session.execute(select(Model).where(Model.model_id == model_id))).scalar_one_or_none()
+        if model is None:
+            return None
+        reports = select(func.count()).where(Round.model == model.id, Round.report_digest.is_not(None))
+        versions = select(func.max(Weights.version)).where(Weights.model == model.id)
+        parts = (reports, versions.where(Weights.digest == record.weights_digest), versions)
+        at_once = select(*(part.scalar_subquery() for part in parts))  # an evaluation that ends meanwhile adds to the first and the last
+        reported, newest, latest = (await session.execute(at_once)).one()
+        if reported < settled or newest is None:
+            return model
+        return model if reported == settled and latest > newest else None
 
 
-async def _judge(session: Session, world: World, model: Model) -> Judge:
-    manifest = await manifest_of(session, world, model)
-    key = (await session.execute(select(ModelKey).where(ModelKey.model == model.id))).scalar_one()
-    rows = (await session.execute(select(ValidationSet).where(ValidationSet.id == model.validation_set_id))).scalar_one()
-    columns = await cells(session, world, rows, manifest.specification.columns)
+async def _fetch(world: World, model: Model, block: Block, event: RoundSettled) -> Missing | None:
+    """A settled round from chain and IPFS, None when it is known so. Raises WeightsDisagree, KeyLost, IpfsUnavailable, ChainUnavailable."""
+    async with world.database.begin() as session:
+        if await _is_known(session, event):
+            return None
+    record = await world.repository.round(event.round_id, block)
+    cohort = await world.repository.cohort(event.cohort_id, block)
+    async with world.database.begin() as session:
+        base = await weights_of(session, model, record.weights_digest)
+    if event.new_weights_digest == record.weights_digest:
+        if event.new_error != base.error:
+            raise WeightsDisagree(f"round {event.round_id} kept weights with an error of {base.error}, the chain says {event.new_error}")
+        return Missing(event, record, cohort, base, None)
+    try:
+        return Missing(event, record, cohort, base, await world.store.get(event.new_weights_digest))
+    except ArtifactTooLarge as error:  # nothing that this lender published is: the node sends something else
+        raise BytesDiffer(f"the IPFS node sends more than the weights that round {event.round_id} left") from error
+
+
+async def _judge(world: World, model: Model) -> Judge:
+    async with world.database.begin() as session:
+        session.add(model)
+        manifest = await manifest_of(session, world, model)
+        key = (await session.execute(select(ModelKey).where(ModelKey.model == model.id))).scalar_one()
+        rows = (await session.execute(select(ValidationSet).where(ValidationSet.id == model.validation_set_id))).scalar_one()
+        columns = await cells(session, world, rows, manifest.specification.columns)
     private_key = world.keys.open_private_key(key)
     return Judge(manifest, private_key, await asyncio.to_thread(manifest.specification.matrix, columns))
 
 
-async def _recover(world: World, model: Model, judge: Judge, block: Block, event: RoundSettled) -> None:
-    """One round as the chain tells it, unless it is known so."""
-    async with world.database.begin() as session:
-        if await _is_known(session, event):
-            return
-        record = await world.repository.round(event.round_id, block)
-        base = await weights_of(session, model, record.weights_digest)
-    has_moved = event.new_weights_digest != record.weights_digest
-    content, weights = b"", list[int]()
-    if has_moved:
-        content = await world.store.get(event.new_weights_digest)
-        weights = await asyncio.to_thread(judge.open, content, base.version + 1, base.digest, event.new_error)
-    elif event.new_error != base.error:
-        raise WeightsDisagree(f"round {event.round_id} kept weights with an error of {base.error}, the chain says {event.new_error}")
-    cohort = await world.repository.cohort(event.cohort_id, block)
+async def _keep(world: World, model: Model, missing: Missing, weights: list[int] | None) -> None:
+    """Store a missing round and the weights it left, None if it moved nothing; what an evaluation since the restore made of it goes."""
+    event, base = missing.event, missing.base
     async with world.database.begin() as session:
         await session.execute(select(Model.id).where(Model.id == model.id).with_for_update())
         if await _is_known(session, event):
             return
-        row = await remember(session, model, event.round_id, record, cohort)
-        row.error_after, row.reason = event.new_error, None if has_moved else row.reason or MOVED_NOTHING
-        row.new_weights_digest, row.report_digest, row.report = event.new_weights_digest, event.report_digest, None
+        row = await remember(session, model, event.round_id, missing.record, missing.cohort)
+        # that evaluation's report never got there: the one that did was on its way already
+        too_late: ColumnElement[bool] = Weights.digest.in_({row.new_weights_digest} - {None, base.digest, event.new_weights_digest})
+        if weights is None:
+            row.reason, row.sealed_gradient = row.reason or MOVED_NOTHING, None
+        else:
+            row.reason, too_late = None, or_(too_late, Weights.version == base.version + 1)
+        await session.execute(delete(Weights).where(Weights.model == model.id, too_late))
+        row.error_after, row.new_weights_digest = event.new_error, event.new_weights_digest
+        row.report_digest, row.report = event.report_digest, None
         row.reward_wei, row.pool_wei = event.reward, event.pool
         row.settled_at = datetime.fromtimestamp(event.place.timestamp, UTC)
-        if has_moved:
-            # an evaluation since the restore, of a round whose report was on its way already, never got there
-            await session.execute(delete(Weights).where(Weights.model == model.id, Weights.version == base.version + 1))
+        if weights is not None:
             session.add(
                 Weights(
                     model=model.id,
@@ -176,7 +232,7 @@ async def _recover(world: World, model: Model, judge: Judge, block: Block, event
                     digest=event.new_weights_digest,
                     error=event.new_error,
                     sealed_weights=world.keys.seal_weights(model.id, event.new_weights_digest, weights),
-                    content=content,
+                    content=missing.content,
                 )
             )
     log.warning("round_recovered", model_id=event.model_id, round_id=event.round_id, error=event.new_error)

@@ -129,7 +129,7 @@ async def accept(world: World, round_id: RoundId) -> Outcome:
 
 
 async def expire(world: World, round_id: RoundId) -> Outcome:
-    """End a round whose deadline has passed. Raises NotYetFinal, ChainUnavailable."""
+    """End a round whose deadline has passed. Raises NotYetFinal, IpfsUnavailable, ChainUnavailable."""
     seen = await see(world, round_id)
     if seen.model.lender != world.keys.address:
         return foreign()
