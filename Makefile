@@ -29,7 +29,7 @@ demo: setup ## runs one real encrypted training on real loans (DATA=file LABEL=c
 compose-demo: setup ## runs the same job against the stack of docker-compose.yml, in containers (ISOLATED=1: one for each job too; needs Docker)
 	@exec $(BIN)/python -m devstack compose-demo $(if $(ISOLATED),--isolated)
 
-test: setup ## runs every test, Solidity and Python, against real Postgres, anvil and block store
+test: setup ## runs the tests, Solidity and Python, against real Postgres, anvil and block store
 	@(cd contracts && bin/forge test)
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
@@ -46,9 +46,9 @@ check: setup ## lints, types, import contracts, Solidity format
 	$(BIN)/lint-imports
 	cd contracts && bin/forge fmt --check
 
-test-docker: setup ## runs the tests that build images: jobs in containers, and three nodes as Compose projects (needs Docker)
+test-docker: setup ## runs the tests that build images: jobs in containers, and whole stacks and three nodes as Compose projects (needs Docker)
 	HESSIAN_TEST_DOCKER=1 $(BIN)/python -m pytest tests/integration/test_trainer_pool.py tests/integration/test_isolation_probe.py \
-		tests/integration/test_launcher.py tests/e2e/test_compose_nodes.py $(ARGS)
+		tests/integration/test_launcher.py tests/e2e/test_compose_whole.py tests/e2e/test_compose_nodes.py $(ARGS)
 
 bench: $(DONE)/bench ## times the kernel beside other libraries, in one table under build/bench/ (ARGS=--quick: a few minutes)
 	@exec $(BIN)/python -m benchmarks $(ARGS)

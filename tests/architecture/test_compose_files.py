@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +24,9 @@ SHAPES = {
     "docker-compose.owner.yml": {"owner-api", "trainer", "coordinator"},
 }
 COMMON = "docker-compose.common.yml"
+ISOLATED, OBSERVED = "docker-compose.isolated.yml", "docker-compose.observability.yml"
+COMPOSE_2, COMPOSE_1 = ("docker", "compose"), ("docker-compose",)
+REQUIRED = re.compile(r"\$\{(HESSIAN_\w+):\?")
 LEFT_TO_THE_IMAGE = {"HESSIAN_HOST", "HESSIAN_METRICS_HOST", "HESSIAN_LOG_JSON"}
 OUT_OF_THE_TRAINERS_REACH = {"HESSIAN_TRACES_URL"}
 LEFT_TO_THE_SHAPE = {"HESSIAN_LENDER_URL", "HESSIAN_OWNER_URL", "HESSIAN_TRAINER_URL"}
@@ -98,9 +107,37 @@ def test_compose__the_development_chain__has_the_contract_where_the_services_loo
 
 
 @pytest.mark.parametrize("name", [*SHAPES, COMMON])
-def test_compose__every_file__is_read_by_both_versions_of_compose(name: str) -> None:
+def test_compose__every_file__has_nothing_that_one_version_of_compose_refuses(name: str) -> None:
     assert not {"version", "name"} & set(read(name))
     assert not [service for service in read(COMMON)["services"].values() if "depends_on" in service]  # 1.29 extends none that has it
+
+
+@cache
+def require_compose(program: Sequence[str]) -> None:
+    """Skip where this version of Compose is missing. Neither needs a daemon to check files."""
+    if shutil.which(program[0]) is None or subprocess.run([*program, "version"], capture_output=True, check=False).returncode != 0:
+        pytest.skip(f"{' '.join(program)} is not installed")
+
+
+@pytest.mark.parametrize("program", [COMPOSE_2, COMPOSE_1], ids=" ".join)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_compose__each_shape_and_what_goes_beside_it__is_accepted_by_this_version(
+    program: Sequence[str], shape: str, tmp_path: Path
+) -> None:
+    require_compose(program)
+    nothing = tmp_path / "nothing.env"
+    nothing.touch()  # nothing of a developer's own .env, and nothing of the shell
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("HESSIAN_", "COMPOSE_"))}
+    beside = [OBSERVED, *([ISOLATED] if "trainer" in SHAPES[shape] else [])]
+    # the old one takes its time: it reads every file, all at once; what is missing without the others the new one finds
+    for names in [(shape, *beside)] if program == COMPOSE_1 else [(shape,), *((shape, file) for file in beside)]:
+        required = {variable for name in names for variable in REQUIRED.findall((ROOT / name).read_text(encoding="utf-8"))}
+        files = [part for name in names for part in ("--file", str(ROOT / name))]
+        checked = subprocess.run(
+            [*program, "--env-file", str(nothing), *files, "--profile", "observability", "config", "--quiet"],
+            env=clean | dict.fromkeys(required, "1"), capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert (checked.returncode, checked.stdout + checked.stderr) == (0, ""), names
 
 
 @pytest.mark.parametrize("file", ["services/Dockerfile", "devstack/Dockerfile"])
@@ -110,6 +147,19 @@ def test_dockerfile__needs_no_extension_and_ends_without_rights(file: str) -> No
     assert re.findall(r"^USER (\S+)$", text, re.MULTILINE)[-1] == "10001:10001"
     assert re.findall(r"^ENTRYPOINT (.)", text, re.MULTILINE) == ["["]
     assert all("--require-hashes" in line for line in text.splitlines() if re.search(r"pip\b.* install", line) and line[0] != "#")
+
+
+@pytest.mark.parametrize(
+    ("file", "title"), [("services/Dockerfile", "hessian ${SERVICE}"), ("devstack/Dockerfile", "hessian development chain")]
+)
+def test_dockerfile__labels_of_the_image__say_what_it_is_and_where_from(file: str, title: str) -> None:
+    text = (ROOT / file).read_text(encoding="utf-8")
+    final = text[text.rindex("\nFROM ") :]  # labels of an earlier stage would be lost
+    labels = dict(re.findall(r'org\.opencontainers\.image\.([\w.]+)="([^"]*)"', final))
+    assert labels.pop("description")
+    base = re.findall(r"^ARG PYTHON=(\S+)$", text, re.MULTILINE)
+    assert labels == {"title": title, "licenses": "Apache-2.0", "version": "${VERSION}", "revision": "${REVISION}", "base.name": base[0]}
+    assert set(re.findall(r"\$\{(\w+)\}", str(labels))) <= set(re.findall(r"^ARG (\w+)", final, re.MULTILINE))
 
 
 @pytest.mark.parametrize("lock", LOCKS)

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from isolations import require_wish
 from lender_node import FEATURES, loans
+from probe import container_program
 from whole_stack import BASE_FEE, BOND, BOUNTY, KEY_BITS, WINDOW, eventually
 
 from devstack.anvil import POCKET_MONEY, Anvil
@@ -57,6 +58,51 @@ for place in json.loads(sys.argv[1]):
     except OSError:
         found[place] = False
 print(json.dumps(found))
+"""
+TMP_BYTES, PROCESSES = 64 << 20, 128  # what docker-compose.common.yml leaves the trainer
+FILL = """
+import errno, json, pathlib
+written, refusal = 0, None
+files = [pathlib.Path(f"/tmp/fill-{number}") for number in range(8)]
+try:
+    for file in files:
+        with file.open("wb", buffering=0) as opened:
+            for _ in range(32):  # each below what one file may hold
+                written += opened.write(bytes(1 << 20))
+except OSError as error:
+    refusal = errno.errorcode[error.errno]
+finally:
+    for file in files:
+        file.unlink(missing_ok=True)
+print(json.dumps([refusal, written]))
+"""
+FORK = """
+import errno, json, os, signal
+wait, go = os.pipe()
+children, refusal = [], None
+try:
+    while len(children) < 1000:
+        if (child := os.fork()) == 0:
+            os.close(go)
+            os.read(wait, 1)
+            os._exit(0)
+        children.append(child)
+except OSError as error:
+    refusal = errno.errorcode[error.errno]
+finally:
+    for child in children:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+print(json.dumps([refusal, len(children)]))
+"""
+WRITABLE = """
+import json, os
+found = []
+for place, below, _ in os.walk("/"):
+    below[:] = [name for name in below if os.path.join(place, name) not in ("/proc", "/sys")]
+    if os.access(place, os.W_OK):
+        found.append(place)
+print(json.dumps(sorted(found)))
 """
 
 
@@ -220,6 +266,35 @@ def test_containers__of_every_service__run_without_rights(nodes: Nodes) -> None:
         assert not [mount for mount in found["Mounts"] if mount["Type"] != "volume"], service
         with pytest.raises(ComposeFailed, match="Read-only file system"):
             node.inside(service, "open('/opt/hessian/x', 'w')")
+
+
+@pytest.mark.parametrize("name", OWNERS)
+def test_trainer__tries_to_leave_its_container__gets_nowhere(nodes: Nodes, name: str) -> None:
+    attempts = (
+        "a mount", "setuid", "a raw socket", "the Docker socket", "changing its own packages", "the kernel's keyring",
+        "raising its own limits", "a user namespace",
+    )  # fmt: skip
+    outcomes = json.loads(nodes.owners[name].inside("trainer", container_program(), *attempts))
+    assert set(outcomes) == set(attempts)
+    assert {attempt: said for attempt, said in outcomes.items() if not said.startswith("denied: E")} == {}
+
+
+@pytest.mark.parametrize("name", OWNERS)
+def test_trainer__every_directory_of_its_container__is_read_only_but_those_in_memory(nodes: Nodes, name: str) -> None:
+    launchers = {"/run/launcher"} if name == ISOLATED else set()
+    assert set(json.loads(nodes.owners[name].inside("trainer", WRITABLE))) == {"/tmp", "/dev/shm", "/dev/mqueue"} | launchers
+
+
+@pytest.mark.parametrize("name", OWNERS)
+def test_trainer__fills_its_tmp_and_forks_without_end__meets_its_limits_and_lives(nodes: Nodes, name: str) -> None:
+    node = nodes.owners[name]
+    refusal, written = json.loads(node.inside("trainer", FILL))
+    assert refusal == "ENOSPC"
+    assert 0 < written <= TMP_BYTES
+    refusal, children = json.loads(node.inside("trainer", FORK))
+    assert refusal == "EAGAIN"
+    assert 0 < children < PROCESSES
+    assert docker("inspect", "--format", "{{.State.Running}} {{.RestartCount}}", node.container("trainer")).split() == ["true", "0"]
 
 
 def test_jobs__of_the_owner_with_a_launcher__run_in_containers_that_it_alone_may_start(nodes: Nodes) -> None:

@@ -50,7 +50,7 @@ def test_run__every_section_on_tiny_numbers__writes_one_document(tmp_path: Path,
     monkeypatch.setattr(steps, "PEERS", PEERS[:2])
     lines: list[str] = []
     run = Run(TINY, lines.append)
-    results = [SECTIONS[name](run) for name in ("one_step", "owner_floor", "key_certificate", "members")]
+    results = [SECTIONS[name](run) for name in ("one_step", "owner_floor", "key_certificate", "members", "private_quote")]
     page = write(results, tmp_path, "make bench").read_text(encoding="utf-8")
     document = json.loads((tmp_path / "bench.json").read_text(encoding="utf-8"))
 

@@ -35,8 +35,10 @@ def examine(directory: Path, environment: Mapping[str, str] = os.environ) -> Fin
 
 def _configured(findings: Findings, values: Mapping[str, str]) -> None:
     machine.examine_files(findings, values)
-    if values.get("port", "").isdecimal():
-        machine.examine_port(findings, values.get("host", "127.0.0.1"), int(values["port"]))
+    host = values.get("host", "127.0.0.1")
+    for setting, listening in (("port", host), ("metrics_port", values.get("metrics_host", host))):
+        if setting in values:
+            machine.examine_port(findings, setting, listening, values[setting])
     asyncio.run(_neighbours(findings, values))
 
 

@@ -17,6 +17,7 @@ from hessian.settings import BadSettings, read_secret
 
 LEAST_PYTHON, LEAST_NODE = (3, 11), 20
 LEAST_DISK, GOOD_DISK = 1 << 30, 5 << 30
+LAST_PORT = 65_535
 _PATIENCE = 10.0
 
 
@@ -29,7 +30,7 @@ def examine(findings: Findings, directory: Path) -> None:
 
 
 def examine_files(findings: Findings, values: Mapping[str, str]) -> None:
-    """Every file that a `…_file` value names, and the ports that services would listen on. `values` by setting's name."""
+    """Every file that a `…_file` value names. `values` by setting's name."""
     for name, path in sorted(values.items()):
         if not name.endswith("_file"):
             continue
@@ -46,16 +47,21 @@ def examine_files(findings: Findings, values: Mapping[str, str]) -> None:
             findings.well(subject, "readable by its owner only")
 
 
-def examine_port(findings: Findings, host: str, port: int) -> None:
-    """Could a service listen here now?"""
+def examine_port(findings: Findings, setting: str, host: str, wanted: str) -> None:
+    """Could a service listen on the port that this setting wants, now?"""
+    subject, variable = setting.replace("_", " "), f"HESSIAN_{setting.upper()}"
+    if not wanted.isdecimal() or (port := int(wanted)) > LAST_PORT:
+        findings.wrong(subject, f"{wanted} is not a port", f"set {variable} to a number up to {LAST_PORT}")
+        return
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, port))
         except OSError as error:
-            findings.advice("port", f"{host}:{port} is not free: {os.strerror(error.errno or 0)}", "fine when the service itself runs")
+            remedy = f"fine when the service itself runs; else stop what listens there, or set {variable} to another one"
+            findings.advice(subject, f"{host}:{port} is not free: {error.strerror}", remedy)
         else:
-            findings.well("port", f"{host}:{port} is free")
+            findings.well(subject, f"{host}:{port} is free")
 
 
 def _python(findings: Findings) -> None:
