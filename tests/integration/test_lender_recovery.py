@@ -22,6 +22,7 @@ from devstack.postgres import SUPERUSER, Postgres
 from devstack.postgres_user import bare_environment, binaries_for
 from hessian.artifacts.gradient import MaskedGradient
 from hessian.chain.blocks import Block, NodeAnswerInvalid
+from hessian.chain.client import LARGEST_WINDOW
 from hessian.chain.events import RepositoryEvent
 from hessian.chain.records import ModelRecord, ModelState, RoundState
 from hessian.errors import IpfsUnavailable
@@ -206,6 +207,11 @@ async def test_catch_up__chain_says_another_error_than_the_weights_give__stops_a
     assert await scene.history() == []
 
 
+def windows(first: int, last: int) -> list[tuple[int, int]]:
+    """The blocks in the pieces in which a node is asked for them."""
+    return [(start, min(start + LARGEST_WINDOW - 1, last)) for start in range(first, last + 1, LARGEST_WINDOW)]
+
+
 async def test_catch_up__neighbours_fail_one_after_the_other__each_block_is_read_once_and_nothing_else_is_held_up(
     settings: Settings, anvil: Anvil, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -236,8 +242,8 @@ async def test_catch_up__neighbours_fail_one_after_the_other__each_block_is_read
         watched.answer, watched.fetched = None, 0
         await asyncio.gather(*(catch_up(world, scene.model_id, later, record) for _ in range(3)))
         assert (watched.fetched, watched.matrices) == (1, 1)
-        first = world.first_block
-        assert watched.blocks == [(first, block.number), (first, block.number), (block.number + 1, later.number)]
+        once = windows(world.first_block, block.number)
+        assert watched.blocks == [*once, *once, *windows(block.number + 1, later.number)]
         assert facts(await scene.history()) == facts(before)
 
 

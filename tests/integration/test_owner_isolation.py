@@ -238,7 +238,7 @@ def test_migrations__of_a_catalogue_that_was_read_before__say_which_numbers_may_
     examined = {"manifest": encode({"specification": plain.to_plain()}), "summary": {"name": "read before", "features": before}}
     migrated.execute(insert(CatalogueModel), [row | {"model_id": 1} | examined])
     migrated.execute(insert(CatalogueModel), [row | {"model_id": 2, "problem": "its manifest was refused"}])
-    migrated.execute(text("update alembic_version set version_num = '0004'"))
+    migrated.execute(text("update alembic_version set version_num = '0006'"))
     migrated.commit()
     migrate(database_url)
     known = dict(migrated.execute(select(CatalogueModel.model_id, CatalogueModel.summary)).all())
