@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -66,3 +67,16 @@ def test_lock__against_the_members__pins_every_dependency() -> None:
         wanted += project["dependencies"] + [entry for extra in project.get("optional-dependencies", {}).values() for entry in extra]
     names = {re.split(r"[\[<>=!~; ]", entry)[0].lower() for entry in wanted}
     assert names - ours <= locked, "run `make lock`"
+
+
+def test_version__of_packages_images_and_manifests__is_one() -> None:
+    packages = [ROOT / "pyproject.toml", *ROOT.glob("*/pyproject.toml"), *ROOT.glob("*/*/pyproject.toml")]
+    said = {tomllib.loads(path.read_text(encoding="utf-8"))["project"]["version"] for path in packages}
+    for pattern, paths in (
+        (r"^ARG VERSION=(.+)$", ROOT.glob("*/Dockerfile")),
+        (r"newTag: ([^}]+)}", ROOT.glob("deploy/kubernetes/overlays/*/kustomization.yaml")),
+    ):
+        found = [each for path in paths for each in re.findall(pattern, path.read_text(encoding="utf-8"), re.MULTILINE)]
+        assert found
+        said.update(found)
+    assert said == {version("hessian")}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
+from importlib.metadata import version
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
@@ -69,7 +70,7 @@ def create_service(
     app = _Service(
         title=title,
         description=description,
-        version="1.0.0",
+        version=version("hessian"),
         lifespan=lifespan,
         generate_unique_id_function=_operation_id,
         responses={
