@@ -60,11 +60,6 @@ class Section(Protocol):
         """Measure it."""
 
 
-def ratio(value: float, base: float | None) -> float | None:
-    """value ÷ base where there is a base."""
-    return value / base if base else None
-
-
 def named(case: Case) -> str:
     """How progress lines call a case."""
     return f"{case.name}, d = {case.dimension}, n = {case.rows}"
