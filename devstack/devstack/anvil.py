@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import itertools
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -70,7 +71,9 @@ class Anvil:
         restoring = self.state is not None and self.state.exists()
         loading = ["--load-state", str(self.state)] if restoring else []
         command = [str(tool("anvil")), "--host", self.host, "--port", str(self.port), "--chain-id", str(self.chain_id)]
-        command += ["--accounts", "0", "--slots-in-an-epoch", "1", "--quiet", *mining, *loading]
+        # states of old blocks go to disk: without a word to the home directory, where a killed node leaves gigabytes
+        shutil.rmtree(self._states, ignore_errors=True)
+        command += ["--accounts", "0", "--slots-in-an-epoch", "1", "--quiet", "--cache-path", str(self._states), *mining, *loading]
         self.child = Child("anvil", command, self.log)
         self.child.start()
         self._client = httpx.Client(timeout=30.0, trust_env=False)
@@ -88,9 +91,14 @@ class Anvil:
             self._keeper = None
         if self.child is not None:
             self.child.stop(grace=5.0)
+            shutil.rmtree(self._states, ignore_errors=True)
         if self._client is not None:
             self._client.close()
             self._client = None
+
+    @property
+    def _states(self) -> Path:
+        return self.log.with_suffix(".states").absolute()
 
     @contextlib.contextmanager
     def attached(self) -> Iterator[Self]:

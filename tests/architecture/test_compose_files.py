@@ -137,7 +137,8 @@ def test_compose__each_shape_and_what_goes_beside_it__is_accepted_by_this_versio
             [*program, "--env-file", str(nothing), *files, "--profile", "observability", "config", "--quiet"],
             env=clean | dict.fromkeys(required, "1"), capture_output=True, text=True, check=False,
         )  # fmt: skip
-        assert (checked.returncode, checked.stdout + checked.stderr) == (0, ""), names
+        assert checked.returncode == 0, (names, checked.stderr)
+        assert "not set" not in checked.stderr, names  # a variable that no file gives a value; what else is said is the machine's business
 
 
 @pytest.mark.parametrize("file", ["services/Dockerfile", "devstack/Dockerfile"])

@@ -63,3 +63,13 @@ def test_serve__killed_and_started_again__has_the_same_chain(tmp_path: Path, bui
     finally:
         for child in started:
             child.stop()
+
+
+def test_stop__old_blocks_were_written_to_disk__leaves_nothing_of_them(tmp_path: Path) -> None:
+    states = tmp_path / "chain.states"
+    chain = Anvil(tmp_path / "chain.log", block_time=0)
+    chain.start()
+    chain.mine(2_000)
+    assert any(path.is_file() for path in states.rglob("*"))
+    chain.stop()
+    assert not states.exists()
