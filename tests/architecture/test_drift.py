@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from devstack.services import LAUNCHER, SERVICES
 from devstack.stack import Stack
 from devstack.toolchain import ROOT, compiled
 from devstack.variables import env_example
+from hessian import __version__
 
 
 @pytest.mark.parametrize("contract", ABIS)
@@ -79,4 +79,4 @@ def test_version__of_packages_images_and_manifests__is_one() -> None:
         found = [each for path in paths for each in re.findall(pattern, path.read_text(encoding="utf-8"), re.MULTILINE)]
         assert found
         said.update(found)
-    assert said == {version("hessian")}
+    assert said == {__version__}

@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from importlib.metadata import version
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field
 
+from hessian import __version__
 from hessian.errors import HessianError
 from hessian.service.edge import CorrelationId, StrictJsonRoute, TooLargeAsProblem
 from hessian.service.problems import Problem, install_problem_handlers
@@ -70,7 +70,7 @@ def create_service(
     app = _Service(
         title=title,
         description=description,
-        version=version("hessian"),
+        version=__version__,
         lifespan=lifespan,
         generate_unique_id_function=_operation_id,
         responses={
